@@ -1,0 +1,117 @@
+"""The error tree: one class per thing a caller would do differently.
+
+::
+
+    MrtdError
+    |-- InputError            an input is wrong: fix the file, the spec or the option     exit 2
+    |   |-- SpecError             the launch spec contradicts itself or cannot be read
+    |   |-- MalformedFirmware     a firmware image breaks its own format
+    |   |-- UnknownProfile        the firmware's event profile has to be chosen by name
+    |   |-- MalformedKernel       a kernel or PE image breaks its own format
+    |   |-- MalformedAcpi         an ACPI blob breaks its own format
+    |   |-- MalformedEventLog     an event log breaks its own format
+    |   |-- MalformedDocument     a measurement document (or expected value) cannot be read
+    |   `-- ToolFailed            an external program refused its input, hung or printed garbage
+    |-- VerificationError     the inputs are fine, the answer is no                       exit 1
+    |   `-- MeasurementMismatch   derived and expected measurements differ
+    `-- ToolMissing           an external program is not installed                        exit 3
+
+Foreign exceptions never leave a public function of this package.
+"""
+
+from typing import ClassVar
+
+
+class MrtdError(Exception):
+    """Base of every error that this package raises.
+
+    Attributes:
+        message: what went wrong, where, in one sentence.
+        hint: what to do next, or None.
+        exit_code: what a command-line tool exits with (DESIGN 6).
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
+
+class InputError(MrtdError):
+    """An input is malformed, unsupported or contradicts another one.
+
+    Attributes:
+        origin: the file, option or blob that is wrong.
+        offset: byte offset in it, where there is one.
+        field: the field of the format or the key of the spec, where there is one.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        origin: str,
+        offset: int | None = None,
+        field: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = origin if offset is None else f"{origin}+{offset:#x}"
+        super().__init__(
+            f"{where}: {message}" if field is None else f"{where}: {field}: {message}", hint=hint
+        )
+        self.origin = origin
+        self.offset = offset
+        self.field = field
+
+
+class SpecError(InputError):
+    """The launch spec cannot be read, or contradicts itself or its files."""
+
+
+class MalformedFirmware(InputError):
+    """A firmware image does not follow the TDVF or the UEFI PI format."""
+
+
+class UnknownProfile(InputError):
+    """The firmware fits no known event profile, or several: name one."""
+
+
+class MalformedKernel(InputError):
+    """A kernel, or the PE image that it is, does not follow its format."""
+
+
+class MalformedAcpi(InputError):
+    """An ACPI blob does not follow its format."""
+
+
+class MalformedEventLog(InputError):
+    """An event log does not follow its format."""
+
+
+class MalformedDocument(InputError):
+    """A measurement document, or a value to compare with, cannot be read."""
+
+
+class ToolFailed(InputError):
+    """An external program refused its arguments, hung, or answered with garbage."""
+
+
+class VerificationError(MrtdError):
+    """The inputs could be read and the answer is no."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class MeasurementMismatch(VerificationError):
+    """Derived and expected measurements differ."""
+
+
+class ToolMissing(MrtdError):
+    """An external program is not installed; the hint says how to get or avoid it."""

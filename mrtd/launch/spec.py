@@ -1,0 +1,202 @@
+"""``launch.toml``: one file that says what is launched, for the derivation and for the launch.
+
+The classes are the schema (``mrtd.launch/1``, see ``docs/launch-spec.md``); unknown keys are
+refused. Paths are relative to the spec's folder.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from mrtd.errors import SpecError
+from mrtd.launch.size import memory_bytes
+
+SCHEMA: Final = "mrtd.launch/1"
+
+
+class PageOrder(StrEnum):
+    """How the VMM adds and extends the pages of the initial TD (facts: host KVM and QEMU)."""
+
+    PER_PAGE = "per-page"
+    TWO_PASS = "two-pass"
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the spec: unknown keys are refused."""
+
+
+class Vmm(_Table):
+    """Who launches the VM.
+
+    Attributes:
+        kind: the virtual machine monitor; ``qemu`` is upstream's or a distribution's QEMU on KVM.
+        version: the version that launches, such as ``10.1.0``; fewer parts match any rest.
+        page_order: how pages of the initial TD are added and measured; by default the one of the
+            VMM profile (``mrtd/qemu/vmm.py``).
+    """
+
+    kind: Literal["qemu"]
+    version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}$")]
+    page_order: PageOrder | None = None
+
+
+class Machine(_Table):
+    """The virtual hardware.
+
+    Attributes:
+        type: QEMU machine type, ``q35`` or a version of it, such as ``pc-q35-10.1``.
+        memory: guest memory with its unit, such as ``2 GiB``.
+        vcpus: number of virtual CPUs.
+        cpu: QEMU CPU model with its properties, as for ``-cpu``; TDs run with ``host``.
+        phys_bits: guest physical address width in bits; with ``cpu = "host"`` the host's. It
+            places the 64-bit PCI window, which the measured ACPI tables describe.
+        options: machine properties as for ``-machine``, such as ``{hpet = false}``.
+        devices: devices in order, each as for ``-device``. Host resources that they name
+            (``drive=``, ``netdev=``, ``chardev=``) are given at launch and are not measured.
+        fw_cfg: further fw_cfg items, name to text, as for ``-fw_cfg name=...,string=...``.
+    """
+
+    type: Annotated[str, msgspec.Meta(pattern=r"^(q35|pc-q35-[0-9]+\.[0-9]+)$")] = "q35"
+    memory: str
+    vcpus: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    cpu: Annotated[str, msgspec.Meta(min_length=1)] = "host"
+    phys_bits: Annotated[int, msgspec.Meta(ge=32, le=57)] | None = None
+    options: dict[str, bool | str] = {}
+    devices: tuple[str, ...] = ()
+    fw_cfg: dict[str, str] = {}
+
+
+class Firmware(_Table):
+    """The TDVF image.
+
+    Attributes:
+        path: the image that is given to ``-bios``.
+        vars: a variable store image to put in front of ``path`` when that holds code only.
+        profile: event profile (``mrtd/firmware/profiles.py``); guessed from the image otherwise.
+    """
+
+    path: str
+    vars: str | None = None
+    profile: str | None = None
+
+
+class Acpi(_Table):
+    """ACPI blobs as QEMU's fw_cfg offers them; those not given are derived or asked of QEMU.
+
+    Attributes:
+        tables: ``etc/acpi/tables``, with its padding.
+        rsdp: ``etc/acpi/rsdp``, 20 bytes.
+        loader: ``etc/table-loader``.
+    """
+
+    tables: str | None = None
+    rsdp: str | None = None
+    loader: str | None = None
+
+
+class Smbios(_Table):
+    """SMBIOS, which edk2 >= 202505 measures.
+
+    Attributes:
+        measured: the filtered SMBIOS table, byte for byte as the firmware measures it.
+    """
+
+    measured: str | None = None
+
+
+class Boot(_Table):
+    """What the firmware boots.
+
+    Attributes:
+        kind: ``direct``: QEMU's ``-kernel``.
+        kernel: a bzImage (or other EFI application).
+        initrd: the initial RAM disk; none if absent.
+        cmdline: the kernel command line, as for ``-append``.
+        kernel_header: whether the VMM hands over the kernel with a ``patched`` or a ``plain``
+            setup header; by default the rule of the VMM profile.
+    """
+
+    kind: Literal["direct"]
+    kernel: str
+    initrd: str | None = None
+    cmdline: str = ""
+    kernel_header: Literal["patched", "plain"] | None = None
+
+
+class LaunchSpec(_Table):
+    """A launch: ``mrtd.launch/1``."""
+
+    schema: Literal["mrtd.launch/1"]
+    vmm: Vmm
+    machine: Machine
+    firmware: Firmware
+    acpi: Acpi = Acpi()
+    smbios: Smbios = Smbios()
+    boot: Boot
+
+    @property
+    def memory_bytes(self) -> int:
+        """Guest memory in bytes."""
+        return memory_bytes(self.machine.memory, origin="launch spec", field="machine.memory")
+
+
+def read_spec(text: str, *, origin: str) -> LaunchSpec:
+    """Read and check a ``launch.toml``.
+
+    Raises:
+        SpecError: not TOML, unknown or missing keys, wrong types, or values that contradict
+            each other.
+    """
+    try:
+        spec = msgspec.convert(tomllib.loads(text), LaunchSpec)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not TOML: {error}", origin=origin) from error
+    except RecursionError as error:
+        raise SpecError("nested too deeply", origin=origin) from error
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise SpecError(
+            message,
+            origin=origin,
+            field=path.rstrip("`").lstrip(".") or None,
+            hint="docs/launch-spec.md lists every key",
+        ) from error
+    _check(spec, origin)
+    return spec
+
+
+def read_spec_file(path: Path) -> LaunchSpec:
+    """Read and check the ``launch.toml`` at ``path``. Raises `SpecError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read: {error}", origin=str(path)) from error
+    return read_spec(text, origin=str(path))
+
+
+def _check(spec: LaunchSpec, origin: str) -> None:
+    def refuse(field: str, message: str, hint: str | None = None) -> SpecError:
+        return SpecError(message, origin=origin, field=field, hint=hint)
+
+    memory_bytes(spec.machine.memory, origin=origin, field="machine.memory")
+    if "phys-bits" in spec.machine.cpu:
+        raise refuse("machine.cpu", "names phys-bits", "set machine.phys_bits instead")
+    if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
+        raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
+    texts = {
+        "machine.cpu": [spec.machine.cpu],
+        "machine.options": [*spec.machine.options],
+        "machine.devices": list(spec.machine.devices),
+        "machine.fw_cfg": [*spec.machine.fw_cfg, *spec.machine.fw_cfg.values()],
+        "boot.cmdline": [spec.boot.cmdline],
+    }
+    for field, values in texts.items():
+        for value in values:
+            if re.search(r"[\0-\x1f\x7f]", value):
+                raise refuse(field, f"control character in {value!r}")
