@@ -27,11 +27,11 @@ class PageOrder(StrEnum):
     TWO_PASS = "two-pass"
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the spec: unknown keys are refused."""
 
 
-class Vmm(_Table):
+class Vmm(_Table, kw_only=True):
     """Who launches the VM.
 
     Attributes:
@@ -46,7 +46,7 @@ class Vmm(_Table):
     page_order: PageOrder | None = None
 
 
-class Machine(_Table):
+class Machine(_Table, kw_only=True):
     """The virtual hardware.
 
     Attributes:
@@ -72,7 +72,7 @@ class Machine(_Table):
     fw_cfg: dict[str, str] = {}
 
 
-class Firmware(_Table):
+class Firmware(_Table, kw_only=True):
     """The TDVF image.
 
     Attributes:
@@ -86,7 +86,7 @@ class Firmware(_Table):
     profile: str | None = None
 
 
-class Acpi(_Table):
+class Acpi(_Table, kw_only=True):
     """ACPI blobs as QEMU's fw_cfg offers them; those not given are derived or asked of QEMU.
 
     Attributes:
@@ -100,7 +100,7 @@ class Acpi(_Table):
     loader: str | None = None
 
 
-class Smbios(_Table):
+class Smbios(_Table, kw_only=True):
     """SMBIOS, which edk2 >= 202505 measures.
 
     Attributes:
@@ -110,7 +110,7 @@ class Smbios(_Table):
     measured: str | None = None
 
 
-class Boot(_Table):
+class Boot(_Table, kw_only=True):
     """What the firmware boots.
 
     Attributes:
@@ -129,7 +129,7 @@ class Boot(_Table):
     kernel_header: Literal["patched", "plain"] | None = None
 
 
-class LaunchSpec(_Table):
+class LaunchSpec(_Table, kw_only=True):
     """A launch: ``mrtd.launch/1``."""
 
     schema: Literal["mrtd.launch/1"]
