@@ -1,0 +1,79 @@
+"""Boot options that the firmware creates for the applications in its own volume.
+
+Sources: UEFI 2.10 section 3.1.3 (EFI_LOAD_OPTION), PI 1.8 vol. 2 (device paths of files in
+firmware volumes), edk2 OvmfPkg/Library/PlatformBootManagerLib (which options, in which order).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mrtd.firmware.guids import (
+    BOOT_MANAGER_MENU_APP,
+    GLOBAL_VARIABLE,
+    OVMF_DXE_VOLUME,
+    SHELL,
+    UI_APP,
+)
+from mrtd.firmware.variables import Variable
+
+_ACTIVE: Final = 0x001
+_HIDDEN: Final = 0x008
+_CATEGORY_APP: Final = 0x100
+_MEDIA_DEVICE_PATH: Final = 4
+_FIRMWARE_FILE: Final = 6
+_FIRMWARE_VOLUME: Final = 7
+_END: Final = bytes([0x7F, 0xFF, 4, 0])
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareApp:
+    """A boot option for an application in the firmware's DXE volume.
+
+    Attributes:
+        description: its name in the boot menu.
+        attributes: EFI_LOAD_OPTION attributes.
+        file: 16-byte GUID of its file.
+    """
+
+    description: str
+    attributes: int
+    file: bytes
+
+
+# facts 3.5; named for the edk2 source that creates them
+UI_APP_HIDDEN: Final = FirmwareApp("UiApp", _ACTIVE | _HIDDEN | _CATEGORY_APP, UI_APP)
+BOOT_MENU_HIDDEN: Final = FirmwareApp(
+    "BootManagerMenuApp", _ACTIVE | _HIDDEN | _CATEGORY_APP, BOOT_MANAGER_MENU_APP
+)
+FIRMWARE_SETUP: Final = FirmwareApp("EFI Firmware Setup", _ACTIVE | _CATEGORY_APP, UI_APP)
+SHELL_OLD: Final = FirmwareApp("EFI Internal Shell", _ACTIVE, SHELL)
+SHELL_APP: Final = FirmwareApp("EFI Internal Shell", _ACTIVE | _CATEGORY_APP, SHELL)
+
+
+def load_option(app: FirmwareApp) -> bytes:
+    """EFI_LOAD_OPTION: u32 attributes | u16 path length | UTF-16 description | device path."""
+    path = (
+        bytes([_MEDIA_DEVICE_PATH, _FIRMWARE_VOLUME, 20, 0])
+        + OVMF_DXE_VOLUME
+        + bytes([_MEDIA_DEVICE_PATH, _FIRMWARE_FILE, 20, 0])
+        + app.file
+        + _END
+    )
+    return (
+        app.attributes.to_bytes(4, "little")
+        + len(path).to_bytes(2, "little")
+        + (app.description + "\0").encode("utf-16-le")
+        + path
+    )
+
+
+def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[Variable, ...]:
+    """BootOrder, then Boot0000, Boot0001, ... as they are measured."""
+    order = b"".join(index.to_bytes(2, "little") for index in range(len(apps)))
+    options = (
+        Variable(GLOBAL_VARIABLE, f"Boot{index:04X}", load_option(app))
+        for index, app in enumerate(apps)
+    )
+    return (Variable(GLOBAL_VARIABLE, "BootOrder", order), *options)

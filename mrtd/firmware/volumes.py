@@ -1,0 +1,189 @@
+"""What a firmware image is made of: firmware volumes, files and their names, unpacked.
+
+Source: UEFI Platform Initialization 1.8, volume 3 (firmware volume, FFS file and section headers).
+Used to tell firmware builds apart; no measurement is made from it, except that a VM without TDX
+measures the unpacked PEI and DXE volumes into PCR 0.
+"""
+
+from __future__ import annotations
+
+import lzma
+from dataclasses import dataclass
+from typing import Final
+
+from mrtd.errors import MalformedFirmware
+from mrtd.firmware.guids import (
+    FIRMWARE_FILE_SYSTEM2,
+    FIRMWARE_FILE_SYSTEM3,
+    LZMA_SECTION,
+    SYSTEM_NV_DATA,
+)
+from mrtd.reader import Reader
+
+_FILE_RAW: Final = 0x01
+_FILE_PAD: Final = 0xF0
+_FILE_LARGE: Final = 0x01
+_SECTION_GUIDED: Final = 0x02
+_SECTION_NAME: Final = 0x15
+_SECTION_VOLUME: Final = 0x17
+_VOLUME_SIGNATURE: Final = b"_FVH"
+_SIGNATURE_OFFSET: Final = 40
+_MAX_UNPACKED: Final = 1 << 27  # OVMF's volumes unpack to 13-17 MB
+_MAX_DEPTH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A file of a firmware volume.
+
+    Attributes:
+        name: its user-interface name, such as ``TdTcg2Dxe``; empty if it has none.
+        guid: its 16-byte file GUID.
+        volume: index of the volume it is in, in `Contents.volumes`.
+    """
+
+    name: str
+    guid: bytes
+    volume: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that could be unpacked of a firmware image.
+
+    Attributes:
+        volumes: firmware volumes in the order found, those of the image first.
+        modules: the files in them.
+        unpacked: the LZMA sections' contents, to search for strings.
+    """
+
+    volumes: tuple[memoryview, ...]
+    modules: tuple[Module, ...]
+    unpacked: tuple[memoryview, ...]
+
+    def names(self) -> frozenset[str]:
+        """The names of all modules."""
+        return frozenset(module.name for module in self.modules)
+
+    def holds(self, text: bytes, image: memoryview) -> bool:
+        """Whether a byte string occurs in the image or in what it unpacks to."""
+        return any(text in memoryview_bytes(part) for part in (image, *self.unpacked))
+
+
+def memoryview_bytes(view: memoryview) -> bytes:
+    """The bytes object behind a whole view, without a copy where that is possible."""
+    owner = view.obj
+    return owner if isinstance(owner, bytes) and len(owner) == view.nbytes else bytes(view)
+
+
+class _Walk:
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.volumes: list[memoryview] = []
+        self.modules: list[Module] = []
+        self.unpacked: list[memoryview] = []
+        self.budget = _MAX_UNPACKED
+
+    def fail(self, message: str, offset: int, field: str) -> MalformedFirmware:
+        return MalformedFirmware(message, origin=self.origin, offset=offset, field=field)
+
+    def volumes_in(self, data: memoryview, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise self.fail("nested too deeply", 0, "firmware volume")
+        raw = memoryview_bytes(data)
+        position = raw.find(_VOLUME_SIGNATURE)
+        while position >= 0:
+            start = position - _SIGNATURE_OFFSET
+            length = self.volume(data, start, depth) if start >= 0 else 0
+            position = raw.find(_VOLUME_SIGNATURE, start + length if length else position + 4)
+
+    def volume(self, data: memoryview, start: int, depth: int) -> int:
+        """Walk the volume at ``start``; its length, or 0 if this is no volume."""
+        reader = Reader(data, origin=self.origin, error=MalformedFirmware)
+        reader.seek(start + 16, "firmware volume")
+        if reader.remaining < 40:
+            return 0
+        kind = reader.guid("file system")
+        length = reader.u64("volume length")
+        reader.take(8, "volume signature and attributes")
+        header = reader.u16("volume header length")
+        reader.take(2, "volume checksum")
+        extended = reader.u16("extended header offset")
+        if length < header or header < 56 or start + length > len(data):
+            return 0  # the signature's four letters, elsewhere
+        volume = data[start : start + length]
+        self.volumes.append(volume)
+        if kind in {FIRMWARE_FILE_SYSTEM2, FIRMWARE_FILE_SYSTEM3}:
+            first = header
+            if extended:
+                if extended + 20 > length:
+                    raise self.fail(f"{extended:#x} is outside", start, "extended header offset")
+                first = extended + int.from_bytes(volume[extended + 16 : extended + 20], "little")
+            self.files_in(volume, first, depth)
+        elif kind != SYSTEM_NV_DATA:
+            return 0
+        return length
+
+    def files_in(self, volume: memoryview, position: int, depth: int) -> None:
+        index = len(self.volumes) - 1
+        position = (position + 7) & ~7
+        while position + 24 <= len(volume):
+            header = volume[position : position + 24]
+            if header == b"\xff" * 24:
+                return
+            size, body = int.from_bytes(header[20:23], "little"), 24
+            if header[19] & _FILE_LARGE:
+                size, body = int.from_bytes(volume[position + 24 : position + 32], "little"), 32
+            if not body <= size <= len(volume) - position:
+                raise self.fail(f"{size:#x} bytes do not fit", position, "firmware file size")
+            name = ""
+            if header[18] not in {_FILE_RAW, _FILE_PAD}:
+                name = self.sections_in(volume[position + body : position + size], depth)
+            self.modules.append(Module(name, bytes(header[:16]), index))
+            position = (position + size + 7) & ~7
+
+    def sections_in(self, data: memoryview, depth: int) -> str:
+        """Walk a file's sections; its name, if one of them says it."""
+        position, name = 0, ""
+        while position + 4 <= len(data):
+            size, body = int.from_bytes(data[position : position + 3], "little"), 4
+            if size == 0xFFFFFF:
+                size, body = int.from_bytes(data[position + 4 : position + 8], "little"), 8
+            if not body <= size <= len(data) - position:
+                raise self.fail(f"{size:#x} bytes do not fit", position, "firmware section size")
+            section = data[position : position + size]
+            kind = section[3]
+            if kind == _SECTION_NAME:
+                name = bytes(section[body:]).decode("utf-16-le", "replace").rstrip("\0")
+            elif kind == _SECTION_VOLUME:
+                self.volumes_in(section[body:], depth + 1)
+            elif kind == _SECTION_GUIDED and section[body : body + 16] == LZMA_SECTION:
+                name = self.unpack(section, body, depth) or name
+            position = (position + size + 3) & ~3
+        return name
+
+    def unpack(self, section: memoryview, body: int, depth: int) -> str:
+        start = int.from_bytes(section[body + 16 : body + 18], "little")
+        try:
+            data = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE).decompress(
+                section[start:], max_length=self.budget + 1
+            )
+        except lzma.LZMAError as error:
+            raise self.fail(f"cannot be unpacked: {error}", 0, "LZMA section") from error
+        self.budget -= len(data)
+        if self.budget < 0 or depth >= _MAX_DEPTH:
+            raise self.fail(f"unpacks to more than {_MAX_UNPACKED:#x} bytes", 0, "LZMA section")
+        view = memoryview(data)
+        self.unpacked.append(view)
+        return self.sections_in(view, depth + 1)
+
+
+def unpack_firmware(image: memoryview, *, origin: str) -> Contents:
+    """Unpack a firmware image.
+
+    Raises:
+        MalformedFirmware: a volume, file or section breaks its format.
+    """
+    walk = _Walk(origin)
+    walk.volumes_in(image, 0)
+    return Contents(tuple(walk.volumes), tuple(walk.modules), tuple(walk.unpacked))
