@@ -1,0 +1,1 @@
+"""Jobs of this repository: launches, packages, examples. Not part of the library."""

@@ -1,0 +1,30 @@
+"""Make a program of a newer distribution runnable here, from its unpacked packages.
+
+The program is started by its own dynamic loader with its own libraries, so that it does not matter
+which libc the system has; nothing needs to be under ``/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_WRAPPER: Final = """\
+#!/bin/sh
+# Written by ci/bundle.py: runs {program} from the packages in this folder, with their libraries.
+root=$(dirname -- "$(readlink -f -- "$0")")
+lib=$root/usr/lib/x86_64-linux-gnu
+export QEMU_MODULE_DIR="$lib/qemu"
+# exec: who kills the wrapper kills the program
+exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib:$root/usr/lib:$lib/pulseaudio" \\
+    --argv0 {program} "$root/usr/bin/{program}" \\
+    -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -L "$root/usr/lib/ipxe/qemu" "$@"
+"""
+
+
+def write_wrapper(root: Path, program: str) -> Path:
+    """Write the script ``program`` into ``root``, which holds the unpacked packages; its path."""
+    wrapper = root / program
+    wrapper.write_text(_WRAPPER.format(program=program), encoding="utf-8")
+    wrapper.chmod(0o755)
+    return wrapper

@@ -1,0 +1,125 @@
+"""The commands of this project: ``nox -l`` lists them, ``nox -s measure`` is the first to try.
+
+Sessions run in plain virtual environments (or uv's, where uv is installed) with the versions that
+``uv.lock`` names. Only ``measure``, ``tests`` and ``oracle`` need more than Python: see
+``ci/system.py`` (system packages) and ``ci/packages.py`` (firmware, kernels and QEMU from Debian).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "uv|venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT: Final = Path(__file__).parent
+CACHE: Final = ROOT / ".cache"
+PYPROJECT: Final = nox.project.load_toml(ROOT / "pyproject.toml")
+COVERAGE_FLOOR_PERCENT: Final = 95
+COVERED: Final = ("mrtd/boot", "mrtd/eventlog", "mrtd/firmware")
+
+
+def _constraints() -> Path:
+    """The lock file as pip understands it, so that no session depends on uv."""
+    locked = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    packages = [entry for entry in locked if "registry" in entry["source"]]
+    # A package locked twice has one version for each platform or Python: pip chooses by itself.
+    versions = Counter(entry["name"] for entry in packages)
+    lines = [f"{p['name']}=={p['version']}\n" for p in packages if versions[p["name"]] == 1]
+    path = CACHE / "constraints.txt"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    """Install the project and dependency groups of pyproject.toml, at the locked versions."""
+    requirements = [r for group in groups for r in nox.project.dependency_groups(PYPROJECT, group)]
+    project = f".[{extras}]" if extras else "."
+    session.install("-c", str(_constraints()), "-e", project, *requirements)
+
+
+def _pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest in a network namespace of its own: a test that reaches out fails."""
+    session.run("python", "-m", "ci.offline", "python", "-m", "pytest", *arguments)
+
+
+@nox.session
+def measure(session: nox.Session) -> None:
+    """Measure a TD launch: an example from real parts, or the ``launch.toml`` after ``--``."""
+    _install(session)
+    arguments = session.posargs
+    if not arguments or arguments[0].startswith("-"):
+        example = CACHE / "example"
+        session.run("python", "-m", "ci.example", "--out", str(example))
+        options = (example / "options.txt").read_text(encoding="utf-8").splitlines()
+        arguments = [str(example / "launch.toml"), *options, *arguments]
+    session.run("mrtd", "measure", *arguments)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests without a network; arguments after ``--`` go to pytest."""
+    _install(session, "test", extras="ci")
+    session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox")
+    session.run("python", "-m", "ci.packages")
+    if session.posargs:
+        _pytest(session, *session.posargs)
+        return
+    _pytest(session, "-n", "2", "-m", "not oracle", "--cov", "--cov-report=")
+    for folder in COVERED:
+        session.log(f"coverage of {folder}: at least {COVERAGE_FLOOR_PERCENT} %")
+        floor = f"--fail-under={COVERAGE_FLOOR_PERCENT}"
+        session.run("coverage", "report", f"--include={folder}/*", floor)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, workflows, and that generated files are what the code generates."""
+    _install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github/workflows")
+    if (ROOT / "docs" / "launch.schema.json").exists():
+        session.run("python", "-m", "ci.schema", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly, tests and this file included."""
+    _install(session, "lint", "test", extras="ci")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Compare with foreign programs: lief (Authenticode), virt-firmware (firmware, variables)."""
+    _install(session, "test", "oracle", extras="ci")
+    session.run("python", "-m", "ci.packages")
+    _pytest(session, "-m", "oracle", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Report speed as ratios within one run: hashing, a whole measurement, asking QEMU."""
+    _install(session, extras="ci")
+    session.run("python", "-m", "ci.packages")
+    session.run("python", "-m", "ci.bench", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every parser with atheris; ``-- SECONDS`` for each, 20 by default."""
+    _install(session, "fuzz")
+    session.run("python", "-m", "ci.fuzz", *session.posargs)
