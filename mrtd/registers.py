@@ -143,17 +143,20 @@ Rule = Exact | Unpinned
 
 @dataclass(frozen=True, slots=True)
 class Registers:
-    """The launch measurements of a TD, each with its rule."""
+    """Registers of one launch, each with its rule, in the order of `RegisterName`.
 
-    mrtd: Rule
-    rtmr0: Rule
-    rtmr1: Rule
-    rtmr2: Rule
+    For target ``cc`` these are `LAUNCH_REGISTERS`, for ``tpm`` the PCRs that are extended.
+    """
 
-    def items(self) -> tuple[tuple[RegisterName, Rule], ...]:
-        """Name and rule of each register, MRTD first."""
-        rules = (self.mrtd, self.rtmr0, self.rtmr1, self.rtmr2)
-        return tuple(zip(LAUNCH_REGISTERS, rules, strict=True))
+    rules: tuple[tuple[RegisterName, Rule], ...]
+
+    def __getitem__(self, name: RegisterName) -> Rule:
+        return dict(self.rules)[name]
+
+    def value(self, name: RegisterName) -> Sha384 | None:
+        """The register's value; None if it is unpinned."""
+        rule = self[name]
+        return rule.value if isinstance(rule, Exact) else None
 
 
 def extend(register: Sha384, digest: Sha384) -> Sha384:

@@ -79,11 +79,13 @@ class Firmware(_Table, kw_only=True):
         path: the image that is given to ``-bios``.
         vars: a variable store image to put in front of ``path`` when that holds code only.
         profile: event profile (``mrtd/firmware/profiles.py``); guessed from the image otherwise.
+        secure_boot: whether it is built with Secure Boot; read from the image otherwise.
     """
 
     path: str
     vars: str | None = None
     profile: str | None = None
+    secure_boot: bool | None = None
 
 
 class Acpi(_Table, kw_only=True):

@@ -1,0 +1,276 @@
+"""The events of a firmware, made from its profile's rows and the inputs that they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mrtd.eventlog import Event, EventLog, EventType, InputName, Origin, register_of_pcr
+from mrtd.firmware.boot_options import boot_variables
+from mrtd.firmware.profiles import FirmwareProfile, Step
+from mrtd.firmware.td_hob import td_hob
+from mrtd.firmware.tdvf import SectionType, Tdvf
+from mrtd.firmware.variables import SecureBoot, Variable, secure_boot_policy, variable_data
+from mrtd.registers import RegisterName, Sha384, Target, Unpinned
+
+_SEPARATOR: Final = bytes(4)
+_CALLING: Final = b"Calling EFI Application from Boot Option"
+_EXIT: Final = (
+    b"Exit Boot Services Invocation",
+    b"Exit Boot Services Returned with Success",
+)
+_ACPI_EVENT: Final = b"ACPI DATA"
+_FW_CFG_EVENT: Final = b"QEMU FW CFG\0"
+_FW_CFG_NAME: Final = 56
+# edk2 >= 202505 QemuFwCfgLib cache: items it measures, in its order (facts 3.2, row 2a)
+MEASURED_FW_CFG: Final = (
+    "etc/extra-pci-roots",
+    "BootMenu",
+    "etc/boot-menu-wait",
+    "etc/reserved-memory-end",
+    "opt/ovmf/X-PciMmio64Mb",
+    "bootorder",
+)
+
+Blob = bytes | Unpinned
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBlob:
+    """A blob that the firmware measures, or why it is not known; and where it came from."""
+
+    name: str
+    content: Blob
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareInputs:
+    """All that the firmware measures.
+
+    Attributes:
+        image: the firmware image.
+        tdvf: its TDX metadata.
+        memory: guest memory, bytes.
+        variables: those of its CFV.
+        secure_boot: state of the SecureBoot variable.
+        acpi: the ACPI files in the order measured.
+        fw_cfg: the fw_cfg items that exist, of `MEASURED_FW_CFG`.
+        smbios: the SMBIOS table as measured.
+        boot_image: the event of what it starts.
+        version: its version string.
+        volumes: the PEI and the DXE volume, unpacked; None where it has not been unpacked.
+    """
+
+    image: memoryview
+    tdvf: Tdvf
+    memory: int
+    variables: tuple[Variable, ...]
+    secure_boot: SecureBoot
+    acpi: tuple[NamedBlob, ...]
+    fw_cfg: tuple[NamedBlob, ...]
+    smbios: NamedBlob
+    boot_image: Event
+    version: str = ""
+    volumes: tuple[memoryview, memoryview] | None = None
+
+
+def firmware_events(
+    profile: FirmwareProfile, inputs: FirmwareInputs, target: Target
+) -> EventLog:
+    """What the firmware extends from reset until it starts the boot image, in order."""
+    return tuple(_Sequence(profile, inputs, target).events())
+
+
+def exit_boot_services(target: Target, profile: FirmwareProfile) -> EventLog:
+    """The two actions of ExitBootServices."""
+    rule = Origin(InputName.PROFILE, profile.name)
+    return tuple(_action(text, 5, target, rule) for text in _EXIT)
+
+
+def _action(text: bytes, pcr: int, target: Target, origin: Origin) -> Event:
+    return Event(
+        register_of_pcr(pcr, target),
+        EventType.EV_EFI_ACTION,
+        Sha384.of(text),
+        text.decode(),
+        origin,
+        text,
+    )
+
+
+class _Sequence:
+    def __init__(self, profile: FirmwareProfile, inputs: FirmwareInputs, target: Target) -> None:
+        self.profile = profile
+        self.inputs = inputs
+        self.target = target
+        self.rule = Origin(InputName.PROFILE, profile.name)
+
+    def events(self) -> Iterator[Event]:
+        rows = self.profile.cc if self.target is Target.CC else self.profile.tpm
+        for row in rows:
+            for event in self.step(row.step):
+                yield Event(
+                    event.register,
+                    event.type,
+                    event.digest,
+                    event.description,
+                    event.origin,
+                    event.data,
+                    row.unconfirmed if self.target is Target.CC else "",
+                )
+
+    def step(self, step: Step) -> Iterator[Event]:
+        match step:
+            case Step.CRTM_VERSION:
+                data = (self.inputs.version + "\0").encode("utf-16-le")
+                yield self.event(
+                    0, EventType.EV_S_CRTM_VERSION, Sha384.of(data),
+                    f"version {self.inputs.version!r}", self.firmware("version string"), data,
+                )  # fmt: skip
+            case Step.FIRMWARE_VOLUMES:
+                yield from self.firmware_volumes()
+            case Step.TD_HOB:
+                memory = f"machine.memory = {self.inputs.memory:#x} bytes, TDVF sections"
+                yield self.event(
+                    1, EventType.EV_EFI_HANDOFF_TABLES2,
+                    Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
+                    "TD HOB: memory map", Origin(InputName.MEMORY, memory),
+                )  # fmt: skip
+            case Step.CFV:
+                yield self.cfv()
+            case Step.FW_CFG:
+                yield from (self.fw_cfg(item) for item in self.inputs.fw_cfg)
+            case Step.SECURE_BOOT_POLICY:
+                yield from self.secure_boot_policy()
+            case Step.POLICY_SEPARATOR:
+                yield self.separator(register_of_pcr(7, self.target))
+            case Step.ACPI:
+                yield from (self.acpi(blob) for blob in self.inputs.acpi)
+            case Step.BOOT_IMAGE:
+                yield from self.boot_image()
+            case Step.SMBIOS:
+                yield self.blob_event(
+                    self.inputs.smbios, EventType.EV_EFI_HANDOFF_TABLES, InputName.SMBIOS, b""
+                )
+            case Step.BOOT_VARIABLES:
+                yield from self.boot_variables()
+            case Step.BOOT_VARIABLES_UNKNOWN:
+                yield from self.boot_variables_unknown()
+            case Step.CALLING_APPLICATION:
+                yield _action(_CALLING, 4, self.target, self.rule)
+            case Step.SEPARATOR_RTMR0:
+                yield self.separator(RegisterName.RTMR0)
+            case Step.SEPARATOR_RTMR1:
+                yield self.separator(RegisterName.RTMR1)
+            case Step.SEPARATORS:
+                yield from (self.separator(register_of_pcr(n, self.target)) for n in range(7))
+
+    def event(
+        self,
+        pcr: int,
+        kind: EventType,
+        digest: Sha384 | Unpinned,
+        description: str,
+        origin: Origin,
+        data: bytes = b"",
+    ) -> Event:
+        register = register_of_pcr(pcr, self.target)
+        return Event(register, kind, digest, description, origin, data)
+
+    def firmware(self, where: str) -> Origin:
+        return Origin(InputName.FIRMWARE, f"{self.inputs.tdvf.origin} {where}")
+
+    def firmware_volumes(self) -> Iterator[Event]:
+        """PEI and DXE volume, as unpacked into memory (edk2 Tcg2Pei, MeasureMainBios)."""
+        changed = Unpinned("the PEI volume's modules write to it before it is measured")
+        if self.inputs.volumes is None:
+            unknown = Unpinned("the firmware image has no PEI and DXE volume that can be unpacked")
+            digests: tuple[Sha384 | Unpinned, ...] = (unknown, unknown)
+        else:
+            pei, dxe = (Sha384.of(volume) for volume in self.inputs.volumes)
+            digests = (pei if self.profile.pei_volume_as_built else changed, dxe)
+        for name, digest in zip(("PEI", "DXE"), digests, strict=True):
+            yield self.event(
+                0, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB, digest, f"{name} firmware volume",
+                self.firmware("unpacked"),
+            )  # fmt: skip
+
+    def cfv(self) -> Event:
+        section = self.inputs.tdvf.of_type(SectionType.CFV)[0]
+        content = section.content(self.inputs.image)
+        return self.event(
+            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, Sha384.of(content),
+            "CFV: variable store as built",
+            Origin(
+                InputName.VARIABLES,
+                f"{self.inputs.tdvf.origin}+{section.data_offset:#x}..{len(content):#x}",
+            ),
+        )  # fmt: skip
+
+    def secure_boot_policy(self) -> Iterator[Event]:
+        for variable in secure_boot_policy(self.inputs.variables, self.inputs.secure_boot):
+            data = variable_data(variable)
+            state = f"{len(variable.data)} bytes" if variable.data else "empty"
+            if variable.name == "SecureBoot":
+                state = str(self.inputs.secure_boot)
+            yield self.event(
+                7, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, Sha384.of(data),
+                f"{variable.name}: {state}",
+                Origin(InputName.VARIABLES, f"{self.inputs.tdvf.origin} CFV"), data,
+            )  # fmt: skip
+
+    def fw_cfg(self, item: NamedBlob) -> Event:
+        name = item.name.encode("ascii", "replace")
+        return self.blob_event(
+            item, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.FW_CFG,
+            _FW_CFG_EVENT + name.ljust(_FW_CFG_NAME, b"\0"),
+        )  # fmt: skip
+
+    def acpi(self, blob: NamedBlob) -> Event:
+        return self.blob_event(
+            blob, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.ACPI, _ACPI_EVENT
+        )
+
+    def blob_event(
+        self, blob: NamedBlob, kind: EventType, source: InputName, data: bytes
+    ) -> Event:
+        content = blob.content
+        digest = content if isinstance(content, Unpinned) else Sha384.of(content)
+        return self.event(1, kind, digest, blob.name, Origin(source, blob.where), data)
+
+    def boot_image(self) -> Iterator[Event]:
+        if self.inputs.secure_boot is SecureBoot.ON:
+            yield self.event(
+                7, EventType.EV_EFI_VARIABLE_AUTHORITY,
+                Unpinned("Secure Boot is on: which db entry verifies the kernel is not derived"),
+                "db entry that verifies the kernel",
+                Origin(InputName.VARIABLES, f"{self.inputs.tdvf.origin} CFV"),
+            )  # fmt: skip
+        yield self.inputs.boot_image
+
+    def boot_variables(self) -> Iterator[Event]:
+        for variable in boot_variables(self.profile.boot_apps):
+            if variable.name == "BootOrder":
+                shown = ", ".join(f"{i:04X}" for i in range(len(self.profile.boot_apps))) or "empty"
+            else:
+                shown = self.profile.boot_apps[int(variable.name[4:], 16)].description
+            yield self.event(
+                1, EventType.EV_EFI_VARIABLE_BOOT, Sha384.of(variable.data),
+                f"{variable.name}: {shown}", self.rule, variable_data(variable),
+            )  # fmt: skip
+
+    def boot_variables_unknown(self) -> Iterator[Event]:
+        reason = Unpinned(f"{self.profile.name}: into which registers boot variables and "
+                          "separators go is not known")  # fmt: skip
+        for pcr in (1, 4):
+            yield self.event(
+                pcr, EventType.EV_EFI_VARIABLE_BOOT, reason, Step.BOOT_VARIABLES_UNKNOWN, self.rule
+            )
+
+    def separator(self, register: RegisterName) -> Event:
+        return Event(
+            register, EventType.EV_SEPARATOR, Sha384.of(_SEPARATOR), "separator", self.rule,
+            _SEPARATOR,
+        )  # fmt: skip
