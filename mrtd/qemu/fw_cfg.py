@@ -1,0 +1,260 @@
+"""The fw_cfg blobs of a launch, asked of a QEMU that runs nothing.
+
+Source: QEMU docs/specs/fw_cfg.rst; which files a firmware measures: edk2 OvmfPkg, see
+`mrtd.firmware.profiles`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from mrtd.errors import ToolFailed
+from mrtd.launch.spec import LaunchSpec
+from mrtd.qemu.argv import machine_arguments
+from mrtd.qemu.devices import stand_ins, tpm_ids
+from mrtd.qemu.pci import Cpu, Mmio64Rule, Pci, parse_e820
+from mrtd.qemu.process import Process, running
+from mrtd.qemu.qmp import Qmp
+from mrtd.qemu.qtest import Qtest
+from mrtd.qemu.tpm import InertTpm
+from mrtd.reader import Reader
+from mrtd.registers import Target
+
+_ORIGIN: Final = "fw_cfg directory"
+_DIRECTORY: Final = 0x19
+_BOOT_MENU: Final = 0x0E
+_MAX_FILES: Final = 1024
+_MAX_BLOB: Final = 64 << 20
+_DMA_PORT: Final = 0x514
+_DMA_SELECT: Final = 8
+_DMA_READ: Final = 2
+_DMA_ERROR: Final = 1
+_REQUEST_AT: Final = 0x10000  # in the first 640 KiB, which every machine has as RAM
+_BUFFER_AT: Final = 0x20000
+_BUFFER_SIZE: Final = 0x40000
+# What firmware measures, and what it works that out from. Never etc/boot/*, which can be large and
+# slow, nor etc/smi/*, which changes when it is read.
+_WANTED: Final = (
+    "bootorder",
+    "etc/acpi/",
+    "etc/boot-menu-wait",
+    "etc/e820",
+    "etc/extra-pci-roots",
+    "etc/reserved-memory-end",
+    "etc/smbios/",
+    "etc/table-loader",
+    "etc/tpm/log",
+    "opt/",
+)
+_ACPI: Final = ("etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader")
+
+
+_BIOS_FILE: Final = "bios.bin"
+_KERNEL_FILE: Final = "kernel.bin"
+# Nothing runs, so zeros do: a 64 KiB ROM, and a kernel of one setup and one protected-mode sector in
+# the oldest boot protocol (x86_load_linux in QEMU's hw/i386/x86-common.c).
+_STAND_INS: Final = {_BIOS_FILE: bytes(1 << 16), _KERNEL_FILE: bytes(1 << 13)}
+
+
+@dataclass(frozen=True, slots=True)
+class FwCfg:
+    """What QEMU offers the firmware of a launch.
+
+    Attributes:
+        qemu_version: such as ``7.2.22``.
+        files: name to contents, among them ``etc/acpi/tables``, ``etc/acpi/rsdp``,
+            ``etc/table-loader``, ``etc/tpm/log`` (64 KiB of zeros with a TPM, empty without),
+            ``bootorder``, ``etc/smbios/*``, ``etc/e820`` and ``opt/*``.
+        boot_menu: the legacy item 0x0e ("BootMenu"), two bytes.
+    """
+
+    qemu_version: str
+    files: Mapping[str, bytes]
+    boot_menu: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A file of the fw_cfg directory: its name, size in bytes and selector key."""
+
+    name: str
+    size: int
+    key: int
+
+
+def parse_directory(blob: bytes) -> tuple[DirectoryEntry, ...]:
+    """The fw_cfg file directory (item 0x19): a count, then 64 bytes per file, all big-endian.
+
+    Raises:
+        ToolFailed: it breaks its format, names a file twice or has bytes left over.
+    """
+    reader = Reader(blob, origin=_ORIGIN, error=ToolFailed)
+    count = int.from_bytes(reader.take(4, "count"), "big")
+    if count > _MAX_FILES:
+        raise reader.fail(f"{count} files, at most {_MAX_FILES} are believed", "count")
+    entries: dict[str, DirectoryEntry] = {}
+    for _ in range(count):
+        size, key, _, raw = struct.unpack(">IHH56s", reader.take(64, "file"))
+        name, _, padding = raw.partition(b"\0")
+        if not name or any(padding) or not all(0x20 <= byte < 0x7F for byte in name):
+            raise reader.fail(f"{raw!r} is no file name", "name")
+        if name.decode() in entries:
+            raise reader.fail(f"{name.decode()} is there twice", "name")
+        if size > _MAX_BLOB:
+            raise reader.fail(f"{name.decode()} has {size} bytes", "size")
+        entries[name.decode()] = DirectoryEntry(name.decode(), size, key)
+    reader.expect_end("directory")
+    return tuple(entries.values())
+
+
+def dump(
+    spec: LaunchSpec,
+    *,
+    binary: Path,
+    target: Target,
+    ecam_base: int,
+    mmio64: Mmio64Rule,
+    kernel: Path | None = None,
+    timeout: float = 60,
+) -> FwCfg:
+    """Ask a QEMU for the fw_cfg blobs that the firmware of this launch would read.
+
+    QEMU starts with its CPUs stopped; the registers that the firmware sets before it reads the ACPI
+    tables are written in its place (`mrtd.qemu.pci`).
+
+    Args:
+        spec: the launch.
+        binary: the QEMU, whose version decides about the tables.
+        target: see `machine_arguments`.
+        ecam_base: guest physical address where the firmware puts PCI configuration space.
+        mmio64: where the firmware puts the 64-bit PCI window.
+        kernel: a file for ``-kernel``; a stand-in by default, which yields the same blobs.
+        timeout: seconds for everything.
+
+    Raises:
+        SpecError: the spec contradicts itself.
+        ToolFailed: QEMU refuses the machine, hangs or answers garbage.
+        ToolMissing: QEMU cannot be started.
+    """
+    deadline = time.monotonic() + timeout
+    arguments = machine_arguments(spec, target=target, dump=True)
+    with contextlib.ExitStack() as stack:
+        qtest, qtest_far = _pair(stack)
+        monitor, monitor_far = _pair(stack)
+        argv = [
+            str(binary),
+            *arguments,
+            *stand_ins(spec),
+            *("-display", "none"),
+            # Facts: both and KVM yield the same tables; a QEMU without accel-qtest takes the second.
+            *("-accel", "qtest", "-accel", "tcg", "-S"),
+            *("-chardev", f"socket,id=qtest,fd={qtest_far.fileno()}"),
+            *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+            *("-chardev", f"socket,id=mrtd-qmp,fd={monitor_far.fileno()}"),
+            *("-mon", "chardev=mrtd-qmp,mode=control"),
+            *("-bios", _BIOS_FILE),
+            *("-kernel", str(kernel.absolute()) if kernel else _KERNEL_FILE),
+        ]
+        handed = [qtest_far, monitor_far]
+        for number, name in enumerate(tpm_ids(arguments)):
+            tpm = InertTpm()
+            stack.callback(tpm.close)
+            handed.append(tpm.theirs)
+            argv += ["-chardev", f"socket,id=mrtd-tpm{number},fd={tpm.theirs.fileno()}"]
+            argv += ["-tpmdev", f"emulator,id={name},chardev=mrtd-tpm{number}"]
+        descriptors = [stream.fileno() for stream in handed]
+        process = stack.enter_context(running(argv, pass_fds=descriptors, files=_STAND_INS))
+        for stream in handed:
+            stream.close()
+        return _ask(process, qtest, monitor, deadline, ecam_base, mmio64)
+
+
+def _ask(
+    process: Process,
+    qtest_stream: socket.socket,
+    monitor: socket.socket,
+    deadline: float,
+    ecam_base: int,
+    mmio64: Mmio64Rule,
+) -> FwCfg:
+    qtest = Qtest(qtest_stream, process, deadline=deadline)
+    qmp = Qmp(monitor, process, deadline=deadline)
+    if _read(qtest, 0, 4) != b"QEMU":
+        raise process.failure("fw_cfg has no signature")
+    count = _read(qtest, _DIRECTORY, 4)
+    size = 4 + 64 * min(int.from_bytes(count, "big"), _MAX_FILES + 1)
+    entries = {entry.name: entry for entry in parse_directory(_read(qtest, _DIRECTORY, size))}
+    missing = [name for name in (*_ACPI, "etc/e820") if name not in entries]
+    if missing:
+        raise process.failure(f"fw_cfg has no {', '.join(missing)}")
+    early = {
+        name: _read(qtest, entry.key, entry.size)
+        for name, entry in entries.items()
+        if name.startswith(_WANTED) and name not in _ACPI
+    }
+    pci = Pci(qtest)
+    pci.set_chipset(ecam_base)
+    _place_window(pci, qmp, mmio64, early, process)
+    # The first read of an ACPI file builds all of them, with the registers as they are now, and may
+    # change their sizes: the directory is read again.
+    _read(qtest, entries[_ACPI[0]].key, 1)
+    entries = {entry.name: entry for entry in parse_directory(_read(qtest, _DIRECTORY, size))}
+    acpi = {name: _read(qtest, entries[name].key, entries[name].size) for name in _ACPI}
+    return FwCfg(
+        qmp.version,
+        MappingProxyType(dict(sorted({**early, **acpi}.items()))),
+        _read(qtest, _BOOT_MENU, 2),
+    )
+
+
+def _place_window(
+    pci: Pci, qmp: Qmp, rule: Mmio64Rule, files: Mapping[str, bytes], process: Process
+) -> None:
+    """Put the 64-bit PCI regions where the firmware would."""
+    regions = pci.regions64()
+    if not regions:
+        return
+    vendor, phys_bits, gib_pages = qmp.cpu_properties("vendor", "phys-bits", "pdpe1gb")
+    if not isinstance(phys_bits, int) or not 32 <= phys_bits <= 57:
+        raise process.failure(f"the CPU has phys-bits {phys_bits!r}")
+    cpu = Cpu(str(vendor), phys_bits, gib_pages is True)
+    base, _ = rule.window(
+        cpu,
+        parse_e820(files["etc/e820"]),
+        reserved_end=int.from_bytes(files.get("etc/reserved-memory-end", b""), "little"),
+    )
+    for region in sorted(regions, key=lambda region: region.size, reverse=True):
+        pci.place(region, base)
+        base += region.size
+
+
+def _read(qtest: Qtest, key: int, size: int) -> bytes:
+    """Select an item and read its first bytes by DMA (fw_cfg.rst, "Guest-side DMA Interface")."""
+    blob = bytearray()
+    control = key << 16 | _DMA_SELECT | _DMA_READ
+    while len(blob) < size:
+        length = min(size - len(blob), _BUFFER_SIZE)
+        qtest.write(_REQUEST_AT, struct.pack(">IIQ", control, length, _BUFFER_AT))
+        qtest.outl(_DMA_PORT, 0)
+        qtest.outl(_DMA_PORT + 4, int.from_bytes(struct.pack(">I", _REQUEST_AT), "little"))
+        left = int.from_bytes(qtest.read(_REQUEST_AT, 4), "big")
+        if left:
+            raise ToolFailed(f"DMA of item {key:#x} ended with {left:#x}", origin="fw_cfg")
+        blob += qtest.read(_BUFFER_AT, length)
+        control = _DMA_READ
+    return bytes(blob)
+
+
+def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    stack.callback(theirs.close)
+    stack.callback(ours.close)
+    return ours, theirs
