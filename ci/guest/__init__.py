@@ -1,0 +1,1 @@
+"""What runs inside a guest, and what builds it."""
