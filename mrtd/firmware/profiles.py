@@ -71,6 +71,7 @@ class FirmwareProfile:
         initrd_argument: where ``initrd=initrd`` goes.
         named_blobs: whether it reads the kernel from fw_cfg ``etc/boot/kernel`` if that exists.
         ecam_base: guest physical address of the PCI Express configuration space.
+        window_avoids_reserved: whether its 64-bit PCI window moves below reserved e820 ranges.
         pei_volume_as_built: whether the measured PEI volume is the one in the image (else its
             modules have written to it before it is measured).
         source: where the rules come from.
@@ -85,6 +86,7 @@ class FirmwareProfile:
     initrd_argument: InitrdArgument
     named_blobs: bool
     ecam_base: int
+    window_avoids_reserved: bool
     pei_volume_as_built: bool
     source: str
 
@@ -136,6 +138,7 @@ _A_202211: Final = FirmwareProfile(
     initrd_argument=InitrdArgument.SUFFIX,
     named_blobs=False,
     ecam_base=0xB0000000,
+    window_avoids_reserved=False,
     pei_volume_as_built=False,
     source="TdTcg2Dxe is in IntelTdxX64 only; tpm: logs of Debian 2022.11",
 )
@@ -147,6 +150,7 @@ _A_202302: Final = replace(
     cc=_CC_202302,
     tpm=_TPM_202302,
     ecam_base=0xE0000000,
+    window_avoids_reserved=True,
     source="edk2 fb91d6cbd0 (registers), e0dcfb31fb (boot variables); log of a 2 GiB TD",
 )
 _A_202411: Final = replace(

@@ -131,10 +131,23 @@ class Boot(_Table, kw_only=True):
     kernel_header: Literal["patched", "plain"] | None = None
 
 
+class About(_Table, kw_only=True):
+    """Where the files of a spec come from, for its reader; nothing is measured of it.
+
+    Attributes:
+        name: what this launch is called.
+        packages: exact versions of the packages that the files were taken from.
+    """
+
+    name: str
+    packages: dict[str, str] = {}
+
+
 class LaunchSpec(_Table, kw_only=True):
     """A launch: ``mrtd.launch/1``."""
 
     schema: Literal["mrtd.launch/1"]
+    about: About | None = None
     vmm: Vmm
     machine: Machine
     firmware: Firmware

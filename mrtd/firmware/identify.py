@@ -1,0 +1,106 @@
+"""What a firmware image is: its layout, its variables, its signals and its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mrtd.errors import MalformedFirmware
+from mrtd.firmware.profiles import FirmwareProfile, profile_named
+from mrtd.firmware.signals import Signals, contradictions, guess_profile, read_signals
+from mrtd.firmware.tdvf import SectionType, Tdvf, read_tdvf
+from mrtd.firmware.variables import Variable, read_variables
+from mrtd.firmware.volumes import Contents, unpack_firmware
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """An identified firmware image.
+
+    Attributes:
+        image: its bytes.
+        tdvf: its TDX metadata.
+        variables: those of its CFV; empty if it has none.
+        profile: what it measures.
+        guessed: whether the profile was guessed from the image.
+        secure_boot: whether it is built with Secure Boot.
+        signals: what the image shows of its build; None if it was not unpacked.
+        contradictions: what in the image speaks against a profile that was named.
+        volumes: PEI and DXE volume, unpacked, where there are such.
+    """
+
+    image: memoryview
+    tdvf: Tdvf
+    variables: tuple[Variable, ...]
+    profile: FirmwareProfile
+    guessed: bool
+    secure_boot: bool
+    signals: Signals | None
+    contradictions: tuple[str, ...]
+    volumes: tuple[memoryview, memoryview] | None
+
+
+def identify(
+    image: memoryview,
+    *,
+    origin: str,
+    profile: str | None = None,
+    secure_boot: bool | None = None,
+    unpacked: Callable[[], Contents] | None = None,
+) -> Firmware:
+    """Identify a firmware image.
+
+    It is unpacked only if something has to be read from its volumes: a tenth of a second.
+
+    Args:
+        image: the whole image.
+        origin: its name, for messages.
+        profile: name of its profile; guessed if None.
+        secure_boot: whether it is built with Secure Boot; read from the image if None.
+        unpacked: gives its contents; by default it is unpacked here, if that is needed.
+
+    Raises:
+        MalformedFirmware: the image breaks a format.
+        UnknownProfile: the profile is not known, or has to be named.
+    """
+    tdvf = read_tdvf(image, origin=origin)
+    named = None if profile is None else profile_named(profile, origin=origin)
+    if named is not None and secure_boot is not None and unpacked is None:
+        return Firmware(
+            image, tdvf, _variables(image, tdvf), named, guessed=False, secure_boot=secure_boot,
+            signals=None, contradictions=(), volumes=None,
+        )  # fmt: skip
+    contents = unpacked() if unpacked else unpack_firmware(image, origin=origin)
+    signals = read_signals(image, contents)
+    chosen = guess_profile(signals, origin=origin) if named is None else named
+    return Firmware(
+        image,
+        tdvf,
+        _variables(image, tdvf),
+        chosen,
+        guessed=named is None,
+        secure_boot=signals.secure_boot if secure_boot is None else secure_boot,
+        signals=signals,
+        contradictions=contradictions(chosen, signals),
+        volumes=_pei_and_dxe(contents),
+    )
+
+
+def _variables(image: memoryview, tdvf: Tdvf) -> tuple[Variable, ...]:
+    found = tdvf.of_type(SectionType.CFV)
+    if not found:
+        return ()
+    if len(found) > 1:
+        raise MalformedFirmware("more than one CFV", origin=tdvf.origin, field="TDVF sections")
+    section = found[0]
+    return read_variables(
+        section.content(image), origin=tdvf.origin, base=section.data_offset
+    )
+
+
+def _pei_and_dxe(contents: Contents) -> tuple[memoryview, memoryview] | None:
+    """The volumes that hold the PEI core and the DXE core, which OVMF unpacks into memory."""
+    by_name = {module.name: contents.volumes[module.volume] for module in contents.modules}
+    if "PeiCore" in by_name and "DxeCore" in by_name:
+        return by_name["PeiCore"], by_name["DxeCore"]
+    return None

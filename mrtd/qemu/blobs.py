@@ -1,0 +1,119 @@
+"""The blobs that the firmware measures: given as files, derived from them, or asked of QEMU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mrtd.errors import MalformedAcpi
+from mrtd.firmware.acpi import (
+    LOADER_FILE,
+    RSDP_FILE,
+    TABLES_FILE,
+    TPM_LOG_FILE,
+    derive_loader,
+    derive_rsdp,
+    measured_files,
+)
+from mrtd.firmware.sequence import MEASURED_FW_CFG, NamedBlob
+from mrtd.launch.inputs import LaunchInputs, LoadedFile
+from mrtd.launch.spec import LaunchSpec
+from mrtd.registers import Unpinned
+
+if TYPE_CHECKING:
+    from mrtd.qemu.fw_cfg import FwCfg
+
+_BOOT_MENU: Final = "BootMenu"
+_BOOT_ORDER: Final = "bootorder"
+# qemu hw/i386/x86-common.c: -kernel adds the boot ROM in front of all other boot devices
+_DIRECT_BOOT_ORDER: Final = b"/rom@genroms/linuxboot_dma.bin\0"
+_NO_BOOT_MENU: Final = bytes(2)
+_TPM_LOG: Final = bytes(1 << 16)  # qemu hw/acpi/tpm.h TPM_LOG_AREA_MINIMUM_SIZE
+
+
+def acpi_blobs(
+    inputs: LaunchInputs, fw_cfg: FwCfg | Unpinned, *, tpm: bool
+) -> tuple[NamedBlob, ...]:
+    """The ACPI files in the order that the firmware measures them.
+
+    Args:
+        inputs: the launch's files; given tables win over QEMU's.
+        fw_cfg: what QEMU offers, or why it is not known.
+        tpm: whether the machine has a TPM, and so an ``etc/tpm/log``.
+
+    Raises:
+        MalformedAcpi: a given blob breaks its format.
+    """
+    if inputs.acpi_tables is not None:
+        return _given(inputs, inputs.acpi_tables, tpm=tpm)
+    if isinstance(fw_cfg, Unpinned):
+        names = (LOADER_FILE, RSDP_FILE, *((TPM_LOG_FILE,) if tpm else ()), TABLES_FILE)
+        return tuple(NamedBlob(name, fw_cfg, "not known") for name in names)
+    where = f"QEMU {fw_cfg.qemu_version} fw_cfg"
+    names = measured_files(fw_cfg.files[LOADER_FILE], origin=f"{where} {LOADER_FILE}")
+    missing = [name for name in names if name not in fw_cfg.files]
+    if missing:
+        raise MalformedAcpi(f"allocates {missing[0]}, which is missing", origin=where)
+    return tuple(NamedBlob(name, fw_cfg.files[name], where) for name in names)
+
+
+def _given(
+    inputs: LaunchInputs, tables: LoadedFile, *, tpm: bool
+) -> tuple[NamedBlob, ...]:
+    derived = f"derived from {tables.name}"
+    loader, rsdp = inputs.acpi_loader, inputs.acpi_rsdp
+    if loader is None and tpm:
+        unknown = Unpinned("the loader of a machine with a TPM is not derived: give acpi.loader")
+        return (NamedBlob(LOADER_FILE, unknown, derived),)
+    script = derive_loader(tables.data, origin=tables.name) if loader is None else loader.data
+    blobs = {
+        LOADER_FILE: NamedBlob(LOADER_FILE, script, loader.name if loader else derived),
+        RSDP_FILE: NamedBlob(
+            RSDP_FILE,
+            rsdp.data if rsdp else derive_rsdp(tables.data, origin=tables.name),
+            rsdp.name if rsdp else derived,
+        ),
+        TABLES_FILE: NamedBlob(TABLES_FILE, tables.data, tables.name),
+        TPM_LOG_FILE: NamedBlob(TPM_LOG_FILE, _TPM_LOG, "an empty log"),
+    }
+    origin = loader.name if loader else derived
+    names = measured_files(script, origin=origin)
+    for name in names:
+        if name not in blobs:
+            raise MalformedAcpi(f"allocates {name!r}, which is not given", origin=origin)
+    return tuple(blobs[name] for name in names)
+
+
+def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob, ...]:
+    """The fw_cfg items that edk2 >= 202505 measures and that exist, in its order.
+
+    Without QEMU they follow from the spec, as long as no device changes them.
+    """
+    if isinstance(fw_cfg, Unpinned):
+        return _items_of_spec(spec)
+    items = {**fw_cfg.files, _BOOT_MENU: fw_cfg.boot_menu}
+    where = f"QEMU {fw_cfg.qemu_version} fw_cfg"
+    return tuple(
+        NamedBlob(name, items[name], where) for name in MEASURED_FW_CFG if name in items
+    )
+
+
+def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
+    order = NamedBlob(_BOOT_ORDER, _DIRECT_BOOT_ORDER, "boot.kind = direct")
+    if any("bootindex" in device for device in spec.machine.devices):
+        order = NamedBlob(
+            _BOOT_ORDER,
+            Unpinned("a device has a bootindex, and QEMU was not asked for the boot order"),
+            "machine.devices",
+        )
+    roots = ()
+    if any("pxb" in device for device in spec.machine.devices):
+        unknown = Unpinned("a device adds PCI roots, and QEMU was not asked how many")
+        roots = (NamedBlob("etc/extra-pci-roots", unknown, "machine.devices"),)
+    given = tuple(
+        NamedBlob(name, text.encode(), f"machine.fw_cfg {name}")
+        for name, text in spec.machine.fw_cfg.items()
+        if name in MEASURED_FW_CFG
+    )
+    menu = NamedBlob(_BOOT_MENU, _NO_BOOT_MENU, "QEMU's default")
+    found = {blob.name: blob for blob in (*roots, menu, order, *given)}
+    return tuple(found[name] for name in MEASURED_FW_CFG if name in found)
