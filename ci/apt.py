@@ -199,6 +199,8 @@ class Suites:
             "Dir::Cache": self._folder / "cache",
             "Dir::Cache::pkgcache": "",
             "Dir::Cache::srcpkgcache": "",
+            "Acquire::Retries": "2",
+            "Acquire::http::Timeout": "20",  # a mirror that is away is reported in a minute
             "Debug::NoLocking": "1",  # the caller holds a lock for the whole cache
         }
         if os.geteuid() == 0:
