@@ -20,7 +20,8 @@ from mrtd.errors import ToolFailed
 from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.argv import machine_arguments
 from mrtd.qemu.devices import stand_ins, tpm_ids
-from mrtd.qemu.pci import Cpu, Mmio64Rule, Pci, parse_e820
+from mrtd.qemu.mmio64 import Cpu, Mmio64Rule, Window, classic_size, parse_e820
+from mrtd.qemu.pci import Pci
 from mrtd.qemu.process import Process, running
 from mrtd.qemu.qmp import Qmp
 from mrtd.qemu.qtest import Qtest
@@ -202,7 +203,7 @@ def _ask(
     }
     pci = Pci(qtest)
     pci.set_chipset(ecam_base)
-    _place_window(pci, qmp, mmio64, early, process)
+    pci.place_window(_window(qmp, mmio64, early, process))
     # The first read of an ACPI file builds all of them, with the registers as they are now, and may
     # change their sizes: the directory is read again.
     _read(qtest, entries[_ACPI[0]].key, 1)
@@ -215,25 +216,26 @@ def _ask(
     )
 
 
-def _place_window(
-    pci: Pci, qmp: Qmp, rule: Mmio64Rule, files: Mapping[str, bytes], process: Process
-) -> None:
-    """Put the 64-bit PCI regions where the firmware would."""
-    regions = pci.regions64()
-    if not regions:
-        return
+def _window(
+    qmp: Qmp, rule: Mmio64Rule, files: Mapping[str, bytes], process: Process
+) -> Window | None:
+    """The 64-bit PCI window that the firmware of this machine would choose."""
+    if "etc/extra-pci-roots" in files:
+        raise ToolFailed(
+            "PCI expander bridges (pxb) are not supported",
+            origin="launch spec",
+            field="machine.devices",
+            hint="give acpi.tables, read from a launch that you trust",
+        )
     vendor, phys_bits, gib_pages = qmp.cpu_properties("vendor", "phys-bits", "pdpe1gb")
     if not isinstance(phys_bits, int) or not 32 <= phys_bits <= 57:
         raise process.failure(f"the CPU has phys-bits {phys_bits!r}")
-    cpu = Cpu(str(vendor), phys_bits, gib_pages is True)
-    base, _ = rule.window(
-        cpu,
+    return rule.window(
+        Cpu(str(vendor), phys_bits, gib_pages is True),
         parse_e820(files["etc/e820"]),
+        size=classic_size(files.get("opt/ovmf/X-PciMmio64Mb")),
         reserved_end=int.from_bytes(files.get("etc/reserved-memory-end", b""), "little"),
     )
-    for region in sorted(regions, key=lambda region: region.size, reverse=True):
-        pci.place(region, base)
-        base += region.size
 
 
 def _read(qtest: Qtest, key: int, size: int) -> bytes:
