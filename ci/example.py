@@ -16,11 +16,12 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from ci.apt import PackagesUnavailable
+from ci.apt import Package, PackagesUnavailable
 from ci.guest.initramfs import DEFAULT_INIT, build_initramfs
 from ci.packages import DEFAULT_CACHE, QEMU_PROGRAM, Part, fetch
 from ci.system import distribution, find_program
@@ -40,6 +41,9 @@ _SPEC: Final = """\
 # Written by ci/example.py; docs/launch-spec.md explains every key.
 schema = "mrtd.launch/1"
 
+[about]
+name = "{name}"
+{packages}
 [vmm]
 kind = "qemu"
 version = "{qemu}"
@@ -80,14 +84,14 @@ class Example:
         kind: ``debian``, ``ubuntu`` or ``embedded``.
         label: what it is made of, in one line.
         files: file name to content.
-        sources: what each part is, for example.json.
+        packages: what its files were taken from.
         qemu: the QEMU to ask for ACPI tables; None: the tables are among the files.
     """
 
     kind: str
     label: str
     files: dict[str, bytes]
-    sources: dict[str, object]
+    packages: tuple[Package, ...]
     qemu: Path | None
 
 
@@ -121,9 +125,9 @@ def real_example(*, cache: Path = DEFAULT_CACHE) -> Example:
     parts = fetch(names, cache=cache, system=system)
     firmware, kernel, busybox = (parts[name] for name in names)
     initrd = build_initramfs(busybox=_busybox(busybox).read_bytes(), init=DEFAULT_INIT.read_bytes())
-    qemu, sources = _real_qemu(system.id, cache)
-    sources = {name: _source(parts[name]) for name in names} | sources
-    said = [f"{p.packages[0].name} {p.version} ({p.packages[0].suite})" for p in (firmware, kernel)]
+    qemu, packages = _real_qemu(system.id, cache)
+    packages = [part.packages[0] for part in (firmware, kernel, busybox)] + packages
+    said = [f"{package.name} {package.version}" for package in packages[:2]]
     return Example(
         kind=system.id,
         label=f"{', '.join(said)}, QEMU {qemu.version}",
@@ -131,9 +135,9 @@ def real_example(*, cache: Path = DEFAULT_CACHE) -> Example:
             _FILES["firmware"]: firmware.file("usr/share/ovmf/OVMF.fd").read_bytes(),
             _FILES["kernel"]: kernel.file("boot/vmlinuz-*").read_bytes(),
             _FILES["initrd"]: initrd,
-            "launch.toml": _SPEC.format(qemu=qemu.version, profile="", **_FILES).encode(),
+            "launch.toml": _spec(f"example from {system.id} packages", packages, qemu.version),
         },
-        sources=sources,
+        packages=tuple(packages),
         qemu=qemu.path,
     )
 
@@ -141,7 +145,6 @@ def real_example(*, cache: Path = DEFAULT_CACHE) -> Example:
 def embedded_example() -> Example:
     """The example for machines without a mirror: small parts built here, nothing that runs."""
     profile = 'profile = "edk2-202502"\n\n[acpi]\ntables = "' + _TABLES + '"\n'
-    spec = _SPEC.format(qemu=_EMBEDDED_QEMU, profile=profile, **_FILES)
     return Example(
         kind="embedded",
         label="embedded minimal example: built by fixtures/, does not run",
@@ -150,9 +153,9 @@ def embedded_example() -> Example:
             _FILES["kernel"]: build_bzimage(),
             _FILES["initrd"]: b"an initrd is measured as it is, whatever it holds\n",
             _TABLES: build_tables(hpet=False),
-            "launch.toml": spec.encode(),
+            "launch.toml": _spec("embedded minimal example", [], _EMBEDDED_QEMU, profile),
         },
-        sources={"fixtures": "built by fixtures/"},
+        packages=(),
         qemu=None,
     )
 
@@ -165,7 +168,8 @@ def write_example(example: Example, out: Path) -> None:
         new.mkdir()
         for name, content in example.files.items():
             (new / name).write_bytes(content)
-        about = {"kind": example.kind, "label": example.label, "sources": example.sources}
+        packages = [asdict(package) for package in example.packages]
+        about = {"kind": example.kind, "label": example.label, "packages": packages}
         text = json.dumps(about, indent=2) + "\n"
         (new / "example.json").write_text(text, encoding="utf-8")
         options = ["--qemu", str(example.qemu)] if example.qemu else []
@@ -176,8 +180,11 @@ def write_example(example: Example, out: Path) -> None:
         new.rename(out)
 
 
-def _source(part: Part) -> dict[str, str]:
-    return asdict(part.packages[0])
+def _spec(name: str, packages: Sequence[Package], qemu: str, profile: str = "") -> bytes:
+    said = [f'"{package.name}" = "{package.version} ({package.suite})"\n' for package in packages]
+    table = "\n[about.packages]\n" + "".join(said) if said else ""
+    text = _SPEC.format(name=name, packages=table, qemu=qemu, profile=profile, **_FILES)
+    return text.encode()
 
 
 def _busybox(part: Part) -> Path:
@@ -186,7 +193,7 @@ def _busybox(part: Part) -> Path:
     return merged if merged.exists() else part.file("bin/busybox")
 
 
-def _real_qemu(system: str, cache: Path) -> tuple[Qemu, dict[str, object]]:
+def _real_qemu(system: str, cache: Path) -> tuple[Qemu, list[Package]]:
     """A QEMU that can launch TDs where one can be fetched, otherwise the system's."""
     if system == "debian":
         try:
@@ -195,10 +202,10 @@ def _real_qemu(system: str, cache: Path) -> tuple[Qemu, dict[str, object]]:
             print(f"ci.example: no current QEMU: {error}", file=sys.stderr)
         else:
             if qemu := probe_qemu(part.file(QEMU_PROGRAM)):
-                return qemu, {part.name: _source(part)}
+                return qemu, [part.packages[0]]
     installed = find_program(QEMU_PROGRAM)
     if installed and (qemu := probe_qemu(installed)):
-        return qemu, {"qemu": f"{QEMU_PROGRAM} {qemu.version}, as installed"}
+        return qemu, [Package(QEMU_PROGRAM, qemu.version, "", "as installed", "")]
     raise PackagesUnavailable(
         f"{QEMU_PROGRAM} is neither to be fetched nor installed",
         hint="as root: apt-get install qemu-system-x86",
