@@ -67,7 +67,7 @@ def identify(
     named = None if profile is None else profile_named(profile, origin=origin)
     if named is not None and secure_boot is not None and unpacked is None:
         return Firmware(
-            image, tdvf, _variables(image, tdvf), named, guessed=False, secure_boot=secure_boot,
+            image, tdvf, variables_of(image, tdvf), named, guessed=False, secure_boot=secure_boot,
             signals=None, contradictions=(), volumes=None,
         )  # fmt: skip
     contents = unpacked() if unpacked else unpack_firmware(image, origin=origin)
@@ -76,7 +76,7 @@ def identify(
     return Firmware(
         image,
         tdvf,
-        _variables(image, tdvf),
+        variables_of(image, tdvf),
         chosen,
         guessed=named is None,
         secure_boot=signals.secure_boot if secure_boot is None else secure_boot,
@@ -86,7 +86,8 @@ def identify(
     )
 
 
-def _variables(image: memoryview, tdvf: Tdvf) -> tuple[Variable, ...]:
+def variables_of(image: memoryview, tdvf: Tdvf) -> tuple[Variable, ...]:
+    """The variables in an image's CFV; none if it has no CFV. Raises `MalformedFirmware`."""
     found = tdvf.of_type(SectionType.CFV)
     if not found:
         return ()

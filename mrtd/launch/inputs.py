@@ -118,7 +118,7 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     size, initrd = None, None
     if spec.boot.initrd is not None:
         initrd_name = spec.boot.initrd
-        size = _file_size(folder, "boot.initrd", initrd_name)
+        size = file_size(folder / initrd_name, key="boot.initrd")
         initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name))
     kernel = _load(folder, "boot.kernel", spec.boot.kernel)
     parts = [_load(folder, "firmware.path", spec.firmware.path)]
@@ -157,8 +157,8 @@ def _load_optional(folder: Path, key: str, name: str | None) -> LoadedFile | Non
     return None if name is None else _load(folder, key, name)
 
 
-def _file_size(folder: Path, key: str, name: str) -> int:
-    path = folder / name
+def file_size(path: Path, *, key: str) -> int:
+    """Size of a regular file, bytes. Raises `SpecError`."""
     try:
         return _regular_size(path, key)
     except (OSError, ValueError) as error:

@@ -1,0 +1,58 @@
+"""Facts of an ELF vmlinux: its build-id and version, to tell which kernel a bzImage unpacks to."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from mrtd.errors import MalformedKernel
+
+_BANNER: Final = re.compile(rb"Linux version (\d[!-~]{0,100})")
+
+
+@dataclass(frozen=True, slots=True)
+class ElfFacts:
+    """What an ELF kernel says of itself.
+
+    Attributes:
+        machine: the architecture, in pyelftools' words.
+        build_id: hex of the NT_GNU_BUILD_ID note; None if there is none.
+        version: of the "Linux version" banner; empty if there is none.
+        notes: ELF note owners, such as ``Xen``; they show PVH entry points.
+    """
+
+    machine: str
+    build_id: str | None
+    version: str
+    notes: tuple[str, ...]
+
+
+def read_elf(image: memoryview, *, origin: str) -> ElfFacts:
+    """Read an ELF kernel. Raises `MalformedKernel`."""
+    # pyelftools is slow to import and only ELF files need it
+    from elftools.common.exceptions import ELFError  # noqa: PLC0415
+    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.sections import NoteSection  # noqa: PLC0415
+    from elftools.elf.segments import NoteSegment  # noqa: PLC0415
+
+    data = bytes(image)
+    try:
+        elf = ELFFile(io.BytesIO(data))
+        parts = [s for s in elf.iter_sections() if isinstance(s, NoteSection)]
+        parts = parts or [s for s in elf.iter_segments() if isinstance(s, NoteSegment)]
+        notes = [note for part in parts for note in part.iter_notes()]
+        machine = str(elf.get_machine_arch())
+    except (ELFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError,
+            OverflowError, UnicodeDecodeError, RecursionError, MemoryError) as error:  # fmt: skip
+        # pyelftools lets these escape for malformed files
+        raise MalformedKernel(f"malformed ELF: {error}", origin=origin) from error
+    build_id = next((n["n_desc"] for n in notes if n["n_type"] == "NT_GNU_BUILD_ID"), None)
+    banner = _BANNER.search(data)
+    return ElfFacts(
+        machine=machine,
+        build_id=None if build_id is None else str(build_id),
+        version=banner[1].decode("ascii") if banner else "",
+        notes=tuple(sorted({str(note["n_name"]) for note in notes})),
+    )

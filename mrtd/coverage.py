@@ -1,0 +1,112 @@
+"""Coverage: which input of a launch is measured where, and which is measured nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mrtd.eventlog import EventLog, InputName
+from mrtd.launch.spec import LaunchSpec
+from mrtd.registers import RegisterName, Rule, Target, Unpinned
+
+
+class CoverageStatus(StrEnum):
+    """Whether an input is measured."""
+
+    MEASURED = "measured"
+    UNPINNED = "unpinned"
+    """It is measured, into a register whose value could not be derived."""
+    NOT_MEASURED = "not measured"
+    ABSENT = "absent"
+    """The launch has no such input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What covers one input.
+
+    Attributes:
+        input: such as ``kernel`` or ``rootfs``.
+        status: whether it is measured.
+        registers: those that depend on it.
+        note: what measures it, or what follows from its not being measured.
+    """
+
+    input: str
+    status: CoverageStatus
+    registers: tuple[RegisterName, ...]
+    note: str
+
+
+# Linux Documentation/admin-guide/device-mapper/verity.rst, systemd-veritysetup-generator(8)
+_VERITY: Final = re.compile(
+    r"(?:^|\s)(roothash=[0-9a-fA-F]{32,}|usrhash=[0-9a-fA-F]{32,}|"
+    r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|dm-mod\.create=\S*[\s,\"]verity\s)"
+)
+_ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
+_ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")
+
+
+def direct_boot_coverage(
+    spec: LaunchSpec,
+    log: EventLog,
+    registers: Mapping[RegisterName, Rule],
+    target: Target,
+) -> tuple[Coverage, ...]:
+    """What covers each input of a direct kernel boot."""
+    found: dict[InputName, list[RegisterName]] = {}
+    for event in log:
+        seen = found.setdefault(event.origin.input, [])
+        if event.register not in seen:
+            seen.append(event.register)
+    if target is Target.CC:
+        found.setdefault(InputName.FIRMWARE, []).insert(0, RegisterName.MRTD)
+
+    def covered(name: InputName, note: str) -> Coverage:
+        places = tuple(found.get(name, ()))
+        if not places:
+            return Coverage(name, CoverageStatus.NOT_MEASURED, (), f"nothing measures the {name}")
+        unpinned = [p for p in places if isinstance(registers.get(p), Unpinned)]
+        status = CoverageStatus.UNPINNED if unpinned else CoverageStatus.MEASURED
+        return Coverage(name, status, places, note)
+
+    lines = [
+        covered(InputName.FIRMWARE, "boot firmware volume and addresses of all initial pages"),
+        covered(InputName.VARIABLES, "variable store as built, and the Secure Boot policy in it"),
+        covered(InputName.ACPI, "tables, RSDP and loader script as QEMU offers them"),
+        covered(InputName.KERNEL, "Authenticode digest"),
+        covered(InputName.CMDLINE, "load options of the kernel"),
+    ]
+    if spec.boot.initrd is None:
+        lines.append(Coverage("initrd", CoverageStatus.ABSENT, (), "the launch has none"))
+    else:
+        lines.append(covered(InputName.INITRD, "the file, as the kernel loads it"))
+    by_name = {line.input: line for line in lines}
+    return (*lines, _rootfs(spec, by_name["cmdline"], by_name["initrd"]))
+
+
+def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage) -> Coverage:
+    """A rootfs is covered by a verity root hash on the measured command line, or is the initrd."""
+    verity = _VERITY.search(spec.boot.cmdline)
+    if verity is not None and cmdline.registers:
+        key = verity[1].split("=", 1)[0]
+        return Coverage(
+            "rootfs", cmdline.status, cmdline.registers,
+            f"{key}= on the measured command line; not compared with a disk",
+        )  # fmt: skip
+    root = _ROOT.search(spec.boot.cmdline)
+    in_memory = root is None or root[1].startswith(_ROOT_IN_MEMORY)
+    if initrd.registers and in_memory:
+        return Coverage(
+            "rootfs", initrd.status, initrd.registers,
+            "no root= on the command line: the initrd is the root, unless it mounts another",
+        )  # fmt: skip
+    if spec.boot.initrd is None and not any("drive=" in d for d in spec.machine.devices):
+        return Coverage("rootfs", CoverageStatus.ABSENT, (), "no initrd and no disk")
+    return Coverage(
+        "rootfs", CoverageStatus.NOT_MEASURED, (),
+        "no register depends on its content: put a dm-verity root hash on the command line",
+    )  # fmt: skip

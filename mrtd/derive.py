@@ -1,0 +1,266 @@
+"""Derive the measurements of a launch from its inputs.
+
+    LaunchSpec + files --derive--> TdBuild + EventLog --fold/replay--> Registers
+
+The same code predicts what a TD extends (target ``cc``) and what the same firmware extends into a
+TPM in a VM without TDX (target ``tpm``), so that a boot without TDX hardware checks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
+from mrtd.boot.efi_stub import load_options, stub_events
+from mrtd.boot.pe import authenticode
+from mrtd.boot.qemu_header import patched_header
+from mrtd.coverage import Coverage, direct_boot_coverage
+from mrtd.errors import MalformedFirmware, SpecError
+from mrtd.eventlog import (
+    Event,
+    EventLog,
+    EventType,
+    InputName,
+    Origin,
+    register_of_pcr,
+    replay,
+)
+from mrtd.firmware.identify import Firmware
+from mrtd.firmware.profiles import Step
+from mrtd.firmware.sequence import (
+    FirmwareInputs,
+    NamedBlob,
+    exit_boot_services,
+    firmware_events,
+)
+from mrtd.firmware.td_build import TdBuild, fold, td_build
+from mrtd.firmware.tdvf import SectionType
+from mrtd.firmware.variables import secure_boot_state
+from mrtd.launch.inputs import InputFile, LaunchInputs
+from mrtd.launch.spec import LaunchSpec
+from mrtd.notes import Note, notes_of
+from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items
+from mrtd.qemu.vmm import (
+    QEMU_SECTION_TYPES,
+    HeaderRow,
+    default_page_order,
+    header_patched,
+)
+from mrtd.registers import (
+    LAUNCH_REGISTERS,
+    ZERO,
+    Exact,
+    RegisterName,
+    Registers,
+    Target,
+    Unpinned,
+)
+
+if TYPE_CHECKING:
+    from mrtd.qemu.fw_cfg import FwCfg
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What a launch measures.
+
+    Attributes:
+        spec: the launch.
+        target: who takes the measurements.
+        firmware: its firmware, identified.
+        kernel: what its kernel says of itself.
+        header: why the kernel's setup header is measured patched or plain.
+        build: the log of the TD build; None for target ``tpm``.
+        log: the events, in order.
+        registers: what they fold to.
+        inputs: the files, with their digests.
+        coverage: which input is measured where.
+        notes: what a reader has to know.
+    """
+
+    spec: LaunchSpec
+    target: Target
+    firmware: Firmware
+    kernel: KernelFacts
+    header: HeaderRow
+    build: TdBuild | None
+    log: EventLog
+    registers: Registers
+    inputs: tuple[InputFile, ...]
+    coverage: tuple[Coverage, ...]
+    notes: tuple[Note, ...]
+
+
+def derive(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    *,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+) -> Derivation:
+    """Derive the measurements of a direct kernel boot.
+
+    Args:
+        spec: the launch.
+        inputs: its files.
+        firmware: its firmware, identified (`mrtd.firmware.identify.identify`).
+        target: who takes the measurements.
+        fw_cfg: what QEMU offers the firmware, or why that is not known; only looked at where
+            the spec gives no blob.
+
+    Raises:
+        InputError: an input is malformed, or contradicts the spec.
+    """
+    _check_firmware(firmware, target)
+    header = _header_row(spec, firmware, target)
+    log = _events(spec, inputs, firmware, header, target, fw_cfg)
+    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
+    log += _kernel_events(spec, inputs, firmware, kernel, target)
+    build = None
+    rules = dict(replay(log))
+    if target is Target.CC:
+        order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
+        build = td_build(firmware.tdvf, order)
+        rules[RegisterName.MRTD] = Exact(fold(build, firmware.image))
+        for name in LAUNCH_REGISTERS:
+            rules.setdefault(name, Exact(ZERO))
+    registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
+    derivation = Derivation(
+        spec=spec,
+        target=target,
+        firmware=firmware,
+        kernel=kernel,
+        header=header,
+        build=build,
+        log=log,
+        registers=registers,
+        inputs=inputs.described(),
+        coverage=direct_boot_coverage(spec, log, rules, target),
+        notes=(),
+    )
+    return replace(derivation, notes=notes_of(derivation))
+
+
+def _check_firmware(firmware: Firmware, target: Target) -> None:
+    for section in firmware.tdvf.sections:
+        if section.type not in QEMU_SECTION_TYPES and target is Target.CC:
+            raise SpecError(
+                f"QEMU refuses TDVF section {section.index} of type {section.type.name}",
+                origin=firmware.tdvf.origin,
+                field="firmware.path",
+                hint="vmm.kind = 'qemu' launches TDVFs with BFV, CFV, TD_HOB and TEMP_MEM sections",
+            )
+    if firmware.profile.cc and not firmware.tdvf.of_type(SectionType.CFV):
+        raise MalformedFirmware(
+            f"no CFV, which profile {firmware.profile.name} measures",
+            origin=firmware.tdvf.origin,
+            field="TDVF sections",
+        )
+    if target is Target.TPM and not firmware.profile.tpm:
+        raise SpecError(
+            f"profile {firmware.profile.name} has no TPM drivers: it measures nothing into a TPM",
+            origin=firmware.tdvf.origin,
+            field="firmware.profile",
+            hint="use target cc, or an OvmfPkgX64 build",
+        )
+
+
+def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+    row = header_patched(
+        spec.vmm.version,
+        confidential=target is Target.CC,
+        named_blobs=firmware.profile.named_blobs,
+    )
+    if spec.boot.kernel_header is None:
+        return row
+    patched = spec.boot.kernel_header == "patched"
+    return replace(row, patched=patched, source="boot.kernel_header")
+
+
+def _events(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    header: HeaderRow,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+) -> EventLog:
+    """What the firmware measures; nothing at all in a TD if it extends nothing."""
+    profile = firmware.profile
+    smbios: bytes | Unpinned = Unpinned(
+        "edk2 >= 202505 measures SMBIOS tables, which are not predicted: give smbios.measured"
+    )
+    return firmware_events(
+        profile,
+        FirmwareInputs(
+            image=firmware.image,
+            tdvf=firmware.tdvf,
+            memory=spec.memory_bytes,
+            variables=firmware.variables,
+            secure_boot=secure_boot_state(firmware.variables, supported=firmware.secure_boot),
+            acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
+            fw_cfg=fw_cfg_items(spec, fw_cfg),
+            smbios=NamedBlob(
+                str(Step.SMBIOS),
+                smbios if inputs.smbios is None else inputs.smbios.data,
+                "QEMU and firmware" if inputs.smbios is None else inputs.smbios.name,
+            ),
+            boot_image=_kernel_image(spec, inputs, header, target),
+            version=firmware.signals.version if firmware.signals else "",
+            volumes=firmware.volumes,
+        ),
+        target,
+    )
+
+
+def _kernel_image(
+    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target
+) -> Event:
+    """The kernel as a PE image, with the setup header that the firmware sees."""
+    kernel = inputs.kernel
+    image = memoryview(kernel.data)
+    head = b""
+    if header.patched:
+        head = patched_header(
+            image,
+            memory=spec.memory_bytes,
+            initrd_size=inputs.initrd_size,
+            cmdline=spec.boot.cmdline,
+            origin=kernel.name,
+        )
+    state = "setup header patched by QEMU" if header.patched else "file as it is"
+    return Event(
+        register_of_pcr(4, target),
+        EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
+        authenticode(image, origin=kernel.name, header=head),
+        f"kernel PE image: {state}",
+        Origin(InputName.KERNEL, kernel.name),
+    )
+
+
+def _kernel_events(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    kernel: KernelFacts,
+    target: Target,
+) -> EventLog:
+    """What the kernel's EFI stub measures, and the firmware when the stub leaves it."""
+    if target is Target.CC and not firmware.profile.cc:
+        return ()
+    initrd = inputs.initrd
+    stub: EventLog = ()
+    if kernel.cc_measurement or target is Target.TPM:
+        stub = stub_events(
+            load_options(
+                spec.boot.cmdline,
+                initrd=initrd is not None,
+                argument=firmware.profile.initrd_argument,
+            ),
+            None if initrd is None else initrd.digest,
+            target=target,
+            initrd_where="" if initrd is None else initrd.name,
+        )
+    return (*stub, *exit_boot_services(target, firmware.profile))

@@ -1,0 +1,134 @@
+"""The whole way from a spec file to a derivation: reads files, asks QEMU, derives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mrtd.derive import Derivation, derive
+from mrtd.firmware.identify import Firmware, identify
+from mrtd.firmware.volumes import unpack_firmware
+from mrtd.launch.background import Background
+from mrtd.launch.inputs import load_inputs
+from mrtd.launch.spec import LaunchSpec, read_spec_file
+from mrtd.qemu.vmm import same_version
+from mrtd.registers import Target, Unpinned
+
+if TYPE_CHECKING:
+    from mrtd.qemu.fw_cfg import FwCfg
+
+Progress = Callable[[str], None]
+_QEMU_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureOptions:
+    """How to measure.
+
+    Attributes:
+        target: who takes the measurements.
+        qemu: the QEMU to ask for blobs; None for the installed one.
+        ask_qemu: whether QEMU may be asked at all.
+        vars: a variable store to put in front of the firmware, as ``firmware.vars``.
+        timeout: seconds for QEMU.
+    """
+
+    target: Target = Target.CC
+    qemu: Path | None = None
+    ask_qemu: bool = True
+    vars: Path | None = None
+    timeout: float = _QEMU_SECONDS
+
+
+def measure(
+    path: Path,
+    options: MeasureOptions = MeasureOptions(),  # noqa: B008 - frozen
+    *,
+    progress: Progress = lambda _: None,
+) -> Derivation:
+    """Derive the measurements of the launch that a ``launch.toml`` describes.
+
+    Args:
+        path: the spec.
+        options: how to measure.
+        progress: told what is being done, in a few words.
+
+    Raises:
+        MrtdError: an input is wrong, or QEMU is missing, refuses the machine or fails.
+    """
+    progress("reading the spec")
+    spec = read_spec_file(path)
+    if options.vars is not None:
+        spec = _with_vars(spec, options.vars)
+    progress("reading firmware, kernel and initrd")
+    inputs = load_inputs(spec, path.parent)
+    image = memoryview(inputs.firmware)
+    name = inputs.firmware_name
+    must_unpack = (
+        spec.firmware.profile is None
+        or spec.firmware.secure_boot is None
+        or options.target is Target.TPM
+    )
+    unpacked = Background(lambda: unpack_firmware(image, origin=name)) if must_unpack else None
+    firmware = identify(
+        image,
+        origin=name,
+        profile=spec.firmware.profile,
+        secure_boot=spec.firmware.secure_boot,
+        unpacked=unpacked.result if unpacked else None,
+    )
+    fw_cfg = _ask_qemu(spec, firmware, options, progress)
+    progress("deriving")
+    return derive(spec, inputs, firmware, target=options.target, fw_cfg=fw_cfg)
+
+
+def _with_vars(spec: LaunchSpec, path: Path) -> LaunchSpec:
+    import msgspec  # noqa: PLC0415 - the spec module has loaded it
+
+    firmware = msgspec.structs.replace(spec.firmware, vars=str(path.absolute()))
+    return msgspec.structs.replace(spec, firmware=firmware)
+
+
+def _ask_qemu(
+    spec: LaunchSpec, firmware: Firmware, options: MeasureOptions, progress: Progress
+) -> FwCfg | Unpinned:
+    """The blobs that the spec does not give; or why they are not known."""
+    if spec.acpi.tables is not None:
+        return Unpinned("the ACPI tables are given, so QEMU was not asked")
+    if options.target is Target.CC and not firmware.profile.cc:
+        return Unpinned("the firmware extends no RTMR")
+    if not options.ask_qemu:
+        return Unpinned("no acpi.tables are given, and QEMU was not to be asked (--qemu none)")
+    # only a launch that asks QEMU pays for importing what starts it
+    from mrtd.qemu.argv import phys_bits_known  # noqa: PLC0415
+    from mrtd.qemu.fw_cfg import dump  # noqa: PLC0415
+    from mrtd.qemu.pci import Mmio64Rule  # noqa: PLC0415
+    from mrtd.qemu.process import find_qemu, qemu_version  # noqa: PLC0415
+
+    if not phys_bits_known(spec):
+        return Unpinned(
+            f"cpu = {spec.machine.cpu!r} without machine.phys_bits: the ACPI tables depend on the "
+            "host's physical address width"
+        )
+    binary = find_qemu(options.qemu)
+    progress(f"asking {binary.name} for its version")
+    version = qemu_version(binary)
+    if not same_version(spec.vmm.version, version):
+        return Unpinned(
+            f"the installed QEMU is {version}, the spec says {spec.vmm.version}: ACPI tables "
+            "differ between versions"
+        )
+    progress(f"asking QEMU {version} for its ACPI tables")
+    found = dump(
+        spec,
+        binary=binary,
+        target=options.target,
+        ecam_base=firmware.profile.ecam_base,
+        mmio64=replace(
+            Mmio64Rule(), avoids_reserved=firmware.profile.window_avoids_reserved
+        ),
+        timeout=options.timeout,
+    )
+    return found
