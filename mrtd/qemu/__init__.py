@@ -1,1 +1,1 @@
-"""Facts asked of the real QEMU: its version and the blobs that it would offer a launch's firmware."""
+"""Facts asked of the real QEMU: its version, and what it would offer a launch's firmware."""

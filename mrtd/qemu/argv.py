@@ -1,9 +1,9 @@
 """A launch spec as the QEMU arguments that define the measured machine.
 
-The table dump and the launch itself share them, so the machine that is measured is the machine that
-is launched. What the host gives to it (``-bios``, ``-kernel``, ``-blockdev``, ``-netdev``, displays)
-and how it runs (``-accel``, ``-object tdx-guest``) is not here: a launch adds its own
-``-machine confidential-guest-support=...``, which QEMU merges with the one below.
+The table dump and the launch itself share them, so what is measured is what is launched. What the
+host gives to the machine (``-bios``, ``-kernel``, ``-blockdev``, ``-netdev``, displays) and how it
+runs (``-accel``, ``-object tdx-guest``) is not here: a launch adds its own ``-machine
+confidential-guest-support=...``, which QEMU merges with the one below.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Final
 
 from mrtd.errors import SpecError
 from mrtd.launch.spec import LaunchSpec
-from mrtd.qemu.devices import device_properties, escape
+from mrtd.qemu.devices import escape, parse_device
 from mrtd.registers import Target
 
-DEFAULT_PHYS_BITS: Final = 40
 TPM_ID: Final = "tpm0"
 _ORIGIN: Final = "launch spec"
 _ON: Final = frozenset(("on", "yes", "true", "y"))
@@ -69,7 +68,7 @@ def machine_arguments(spec: LaunchSpec, *, target: Target, dump: bool) -> tuple[
         arguments += ["-fw_cfg", f"name={escape(name)},string={escape(text)}"]
     has_tpm = False
     for device in machine.devices:
-        properties = device_properties(device, replace=dump)
+        properties = parse_device(device, replace=dump)
         has_tpm = has_tpm or properties.driver.startswith("tpm-")
         arguments += ["-device", properties.text]
     if target is Target.TPM and not has_tpm:

@@ -1,4 +1,4 @@
-"""``-device`` options: reading them, and inert stand-ins for what a table dump's host need not have.
+"""``-device`` options, and inert stand-ins for what the host of a table dump need not have.
 
 A dump runs nothing, so disks, networks and consoles may be empty: the ACPI tables say that a
 device is in a slot, not what is behind it.
@@ -6,6 +6,7 @@ device is in a slot, not what is behind it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def escape(text: str) -> str:
     return text.replace(",", ",,")
 
 
-def device_properties(text: str, *, replace: bool = False) -> DeviceOption:
+def parse_device(text: str, *, replace: bool = False) -> DeviceOption:
     """Read a ``-device`` option, in its key=value or its JSON form.
 
     Args:
@@ -84,7 +85,7 @@ def stand_ins(spec: LaunchSpec) -> tuple[str, ...]:
     arguments: list[str] = []
     seen: set[tuple[str, str]] = set()
     for text in spec.machine.devices:
-        for pair in device_properties(text).properties:
+        for pair in parse_device(text).properties:
             if pair[0] in _BACKENDS and pair not in seen:
                 seen.add(pair)
                 arguments += _BACKENDS[pair[0]](escape(pair[1]))
@@ -93,8 +94,8 @@ def stand_ins(spec: LaunchSpec) -> tuple[str, ...]:
 
 def tpm_ids(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """The TPM back ends that the devices among QEMU arguments name, each once."""
-    devices = [b for a, b in zip(arguments, arguments[1:], strict=False) if a == "-device"]
-    pairs = [pair for text in devices for pair in device_properties(text).properties]
+    devices = [text for option, text in itertools.pairwise(arguments) if option == "-device"]
+    pairs = [pair for text in devices for pair in parse_device(text).properties]
     return tuple(dict.fromkeys(value for name, value in pairs if name == "tpmdev"))
 
 

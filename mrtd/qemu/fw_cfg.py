@@ -19,9 +19,9 @@ from typing import Final
 from mrtd.errors import ToolFailed
 from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.argv import machine_arguments
+from mrtd.qemu.chipset import Pci
 from mrtd.qemu.devices import stand_ins, tpm_ids
-from mrtd.qemu.mmio64 import Cpu, Mmio64Rule, Window, classic_size, parse_e820
-from mrtd.qemu.pci import Pci
+from mrtd.qemu.pci import Cpu, Mmio64Rule, Window, classic_size, parse_e820
 from mrtd.qemu.process import Process, running
 from mrtd.qemu.qmp import Qmp
 from mrtd.qemu.qtest import Qtest
@@ -60,8 +60,9 @@ _ACPI: Final = ("etc/acpi/tables", "etc/acpi/rsdp", "etc/table-loader")
 
 _BIOS_FILE: Final = "bios.bin"
 _KERNEL_FILE: Final = "kernel.bin"
-# Nothing runs, so zeros do: a 64 KiB ROM, and a kernel of one setup and one protected-mode sector in
-# the oldest boot protocol (x86_load_linux in QEMU's hw/i386/x86-common.c).
+_MEMORY: Final = "mrtd-memory"
+# Nothing runs, so zeros do: a 64 KiB ROM, and a kernel that, having no header, passes for one
+# of the oldest protocol (x86_load_linux in QEMU's hw/i386/x86-common.c).
 _STAND_INS: Final = {_BIOS_FILE: bytes(1 << 16), _KERNEL_FILE: bytes(1 << 13)}
 
 
@@ -129,7 +130,7 @@ def dump(
     """Ask a QEMU for the fw_cfg blobs that the firmware of this launch would read.
 
     QEMU starts with its CPUs stopped; the registers that the firmware sets before it reads the ACPI
-    tables are written in its place (`mrtd.qemu.pci`).
+    tables are written in its place (`mrtd.qemu.chipset`).
 
     Args:
         spec: the launch.
@@ -155,7 +156,10 @@ def dump(
             *arguments,
             *stand_ins(spec),
             *("-display", "none"),
-            # Facts: both and KVM yield the same tables; a QEMU without accel-qtest takes the second.
+            # Nothing touches the memory, so a host with less than the machine's can ask too.
+            *("-object", f"memory-backend-ram,id={_MEMORY},size={spec.memory_bytes},reserve=off"),
+            *("-machine", f"memory-backend={_MEMORY}"),
+            # Both (and KVM) yield the same tables; a QEMU without accel-qtest takes the second.
             *("-accel", "qtest", "-accel", "tcg", "-S"),
             *("-chardev", f"socket,id=qtest,fd={qtest_far.fileno()}"),
             *("-qtest", "chardev:qtest", "-qtest-log", "none"),
@@ -175,19 +179,16 @@ def dump(
         process = stack.enter_context(running(argv, pass_fds=descriptors, files=_STAND_INS))
         for stream in handed:
             stream.close()
-        return _ask(process, qtest, monitor, deadline, ecam_base, mmio64)
+        return _ask(
+            process,
+            Qtest(qtest, process, deadline=deadline),
+            Qmp(monitor, process, deadline=deadline),
+            ecam_base=ecam_base,
+            mmio64=mmio64,
+        )
 
 
-def _ask(
-    process: Process,
-    qtest_stream: socket.socket,
-    monitor: socket.socket,
-    deadline: float,
-    ecam_base: int,
-    mmio64: Mmio64Rule,
-) -> FwCfg:
-    qtest = Qtest(qtest_stream, process, deadline=deadline)
-    qmp = Qmp(monitor, process, deadline=deadline)
+def _ask(process: Process, qtest: Qtest, qmp: Qmp, *, ecam_base: int, mmio64: Mmio64Rule) -> FwCfg:
     if _read(qtest, 0, 4) != b"QEMU":
         raise process.failure("fw_cfg has no signature")
     count = _read(qtest, _DIRECTORY, 4)

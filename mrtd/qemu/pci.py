@@ -1,227 +1,144 @@
-"""What the firmware does to the chipset and to PCI before it reads the ACPI tables.
+"""Where a firmware puts the 64-bit PCI window, which the measured ACPI tables describe.
 
-QEMU builds the tables when they are first read, from what the registers hold at that moment; a dump
-must write the same values first. Of the PCI resources only the 64-bit ones on the root bus show: the
-root's _CRS begins at the lowest of them and ends after the highest (QEMU hw/pci-host/q35.c). The
-rules are those of edk2 MdeModulePkg/Bus/Pci/PciBusDxe and OvmfPkg/PciHotPlugInitDxe, established by
-comparing with booted firmware.
+Source: edk2 OvmfPkg/Library/PlatformInitLib/MemDetect.c (PlatformGetFirstNonAddress,
+PlatformAddressWidthFromCpuid, PlatformDynamicMmioWindow, PlatformReservationConflictCB) and
+OvmfPkg/PciHotPlugInitDxe. Compared with the BARs and tables of booted firmware (edk2 2022.11,
+2025.02 and 2026.08) for widths of 40, 42, 46 and 52 bits and both CPU vendors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
 from dataclasses import dataclass
 from typing import Final
 
 from mrtd.errors import ToolFailed
-from mrtd.qemu.mmio64 import Window, hotplug_reserve, power_of_two
-from mrtd.qemu.qtest import Qtest
 
-_ADDRESS: Final = 0xCF8
-_DATA: Final = 0xCFC
-_PCIEXBAR: Final = 0x60  # host bridge 00:00.0 (Intel 3 Series datasheet, 5.1.17)
-_PMBASE: Final = 0x40  # LPC bridge 00:1f.0 (Intel ICH9 datasheet, 13.1.13)
-_ACPI_CNTL: Final = 0x44
-_PM_BASE: Final = 0x600  # ICH9_PMBASE_VALUE in edk2 OvmfPkg
-# PCI Local Bus Specification 3.0, 6.1 and 6.2.5; PCI-to-PCI Bridge Architecture 1.2, 3.2
-_COMMAND: Final = 0x04
-_MEMORY_ENABLE: Final = 2
-_HEADER: Final = 0x0C
-_BAR0: Final = 0x10
-_BUSES: Final = 0x18
-_PREFETCH: Final = 0x24
-_PREFETCH_HIGH: Final = 0x28
-_CAPABILITIES: Final = 0x34
-_MIB: Final = 1 << 20
-# Capability IDs
-_VENDOR: Final = 0x09
-_SHPC: Final = 0x0C
-_EXPRESS: Final = 0x10
-_HOTPLUG_SLOT: Final = 0x60  # Slot Capabilities: Hot-Plug Surprise, Hot-Plug Capable
-_MAX_BUSES: Final = 255
+_GIB: Final = 1 << 30
+CLASSIC_SIZE: Final = 32 * _GIB  # PcdPciMmio64Size in edk2 OvmfPkg*.dsc
+_LARGEST_KNOB: Final = 0x1000000  # "Accept an aperture size up to 16TB"
+_RAM: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """A 64-bit memory resource: a BAR, or a bridge's prefetchable window.
+class Cpu:
+    """What CPUID tells the firmware.
 
     Attributes:
-        function: where it is set: bus << 8 | device << 3 | function.
-        register: configuration space offset of the BAR, or 0x24 for a bridge's window.
-        size: bytes.
-        alignment: bytes.
+        vendor: such as ``GenuineIntel``.
+        phys_bits: physical address width in bits.
+        gib_pages: whether there are 1 GiB pages.
     """
 
-    function: int
-    register: int
-    size: int
-    alignment: int
+    vendor: str
+    phys_bits: int
+    gib_pages: bool
+
+    @property
+    def width_is_trusted(self) -> bool:
+        """Whether the firmware believes the width: QEMU says 40 bits whatever the host has."""
+        known = {"GenuineIntel": (36, 39), "AuthenticAMD": (40,)}
+        return self.phys_bits >= 41 or self.phys_bits in known.get(self.vendor, ())
 
 
 @dataclass(frozen=True, slots=True)
-class _Bar:
-    register: int
-    is64: bool
-    prefetchable: bool
+class E820Entry:
+    """An entry of fw_cfg ``etc/e820``.
+
+    Attributes:
+        base: guest physical address.
+        size: bytes.
+        type: 1 is RAM, 2 reserved (ACPI 6.5, table 15.4).
+    """
+
+    base: int
+    size: int
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of guest physical addresses, both figures in bytes."""
+
+    base: int
     size: int
 
 
-class Pci:
-    """PCI of a stopped q35 machine, through ports 0xCF8 and 0xCFC. Raises `ToolFailed`."""
+@dataclass(frozen=True, slots=True)
+class Mmio64Rule:
+    """How a firmware chooses the window.
 
-    def __init__(self, qtest: Qtest) -> None:
-        self._qtest = qtest
-        self._buses = 0
+    Attributes:
+        max_phys_bits: the width that larger ones are cut to: 47 in edk2 2022.11, 46 since 2023.
+        avoids_reserved: whether the window moves below reserved ranges of ``etc/e820``: not in
+            edk2 2022.11.
+    """
 
-    def set_chipset(self, ecam_base: int) -> None:
-        """Place configuration space and the power management ports as the firmware does."""
-        self.write(0, _PCIEXBAR + 4, ecam_base >> 32)
-        self.write(0, _PCIEXBAR, ecam_base & 0xFFFFFFFF | 1)
-        self.write(0x1F << 3, _PMBASE, _PM_BASE)
-        self._select(0x1F << 3, _ACPI_CNTL)
-        self._qtest.outb(_DATA, 0x80)
+    max_phys_bits: int = 46
+    avoids_reserved: bool = True
 
-    def place_window(self, window: Window | None) -> None:
-        """Put the 64-bit resources of the root bus into the window, largest alignment first."""
-        regions = self._regions64(0, hotplug_reserve(window))
-        if window is None:
-            return
-        address = window.base
-        for region in sorted(regions, key=lambda region: region.alignment, reverse=True):
-            address = _up(address, region.alignment)
-            self._place(region, address)
-            address += region.size
-        if address > window.base + window.size:
-            raise ToolFailed(
-                f"64-bit PCI resources of {address - window.base:#x} bytes do not fit the window"
-                f" of {window.size:#x}",
-                origin="launch spec",
-                field="machine.devices",
-                hint="raise machine.phys_bits, or give acpi.tables",
-            )
+    def window(
+        self,
+        cpu: Cpu,
+        e820: tuple[E820Entry, ...],
+        *,
+        size: int = CLASSIC_SIZE,
+        reserved_end: int = 0,
+    ) -> Window | None:
+        """The window; None if there is none.
 
-    def functions(self, bus: int = 0) -> Iterator[int]:
-        """Every function on a bus, as bus << 8 | device << 3 | function."""
-        for device in range(32):
-            for number in range(8):
-                function = bus << 8 | device << 3 | number
-                absent = self.read(function, 0) & 0xFFFF == 0xFFFF
-                if not absent:
-                    yield function
-                if number == 0 and (absent or not self.read(function, _HEADER) >> 23 & 1):
-                    break
-
-    def read(self, function: int, register: int) -> int:
-        """32 bits of configuration space."""
-        self._select(function, register)
-        return self._qtest.inl(_DATA)
-
-    def write(self, function: int, register: int, value: int) -> None:
-        """Write 32 bits of configuration space."""
-        self._select(function, register)
-        self._qtest.outl(_DATA, value)
-
-    def _regions64(self, bus: int, reserve: int) -> list[Region]:
-        """What asks for 64-bit addresses on a bus.
-
-        Above 4 GiB a bridge passes on prefetchable memory only (DegradeResource).
+        Args:
+            cpu: the first virtual CPU.
+            e820: the entries of ``etc/e820``.
+            size: size of the classic window in bytes (see `classic_size`).
+            reserved_end: ``etc/reserved-memory-end``, 0 if that is absent.
         """
-        found: list[Region] = []
-        for function in list(self.functions(bus)):
-            is_bridge = self.read(function, _HEADER) >> 16 & 0x7F == 1
-            for bar in self._bars(function, 2 if is_bridge else 6):
-                if bar.is64 and (bar.prefetchable or bus == 0):
-                    found.append(Region(function, bar.register, bar.size, bar.size))
-            if is_bridge:
-                found += self._behind(function, reserve)
-        return found
+        end = max([4 * _GIB, *(entry.base + entry.size for entry in e820 if entry.type == _RAM)])
+        size = _up(size, _GIB)
+        base = _up(max(end, reserved_end), _GIB) if size else 0
+        if size:
+            base = _up(base, 1 << size.bit_length() - 1)
+        classic = Window(base, size) if size else None
+        if not cpu.width_is_trusted:
+            return classic
+        width = min(cpu.phys_bits, self.max_phys_bits if cpu.gib_pages else 40)
+        space = 1 << width - 3
+        if size >= space or base + space >= 1 << width:
+            return classic
+        base = (1 << width) - space
+        if self.avoids_reserved:
+            for entry in e820:
+                if max(entry.base, base) < min(entry.base + entry.size, base + space):
+                    base = entry.base - space & -space
+        return Window(base, space)
 
-    def _behind(self, bridge: int, reserve: int) -> list[Region]:
-        """The prefetchable window of a bridge, if it needs one above 4 GiB."""
-        self._buses += 1
-        if self._buses > _MAX_BUSES:
-            raise ToolFailed("more than 255 PCI buses", origin="QEMU")
-        bus = self._buses
-        self.write(bridge, _BUSES, bridge >> 8 | bus << 8 | 0xFF << 16)
-        behind = self._regions64(bus, reserve)
-        self.write(bridge, _BUSES, bridge >> 8 | bus << 8 | self._buses << 16)
-        end = 0
-        for region in sorted(behind, key=lambda region: region.alignment, reverse=True):
-            end = _up(end, region.alignment) + region.size
-        padding = self._padding(bridge, reserve)
-        if self.read(bridge, _PREFETCH) & 0xF != 1:  # the window has no upper half
-            return []
-        size = _up(max(end, padding), _MIB)
-        alignment = max([_MIB, padding, *(region.alignment for region in behind)])
-        return [Region(bridge, _PREFETCH, size, alignment)] if size else []
 
-    def _padding(self, bridge: int, reserve: int) -> int:
-        """Bytes that are set aside for hotplug behind a bridge (GetResourcePadding).
+def hotplug_reserve(window: Window | None) -> int:
+    """Bytes of the window that a hotplug slot gets by default (GetResourcePadding)."""
+    if window is None or window.size <= CLASSIC_SIZE:
+        return 0
+    return power_of_two(window.size >> 8)
 
-        QEMU's resource reservation capability (docs/pcie_pci_bridge.txt) goes before the default.
-        """
-        hotplug = False
-        for offset, name in self._capabilities(bridge):
-            head = self.read(bridge, offset)
-            if name == _EXPRESS:
-                hotplug |= bool(head >> 24 & 1 and self.read(bridge, offset + 0x14) & _HOTPLUG_SLOT)
-            elif name == _SHPC:
-                hotplug = True
-            elif name == _VENDOR and head >> 24 == 1 and head >> 16 & 0xFF >= 32:
-                low = self.read(bridge, offset + 20)
-                high = self.read(bridge, offset + 24) | self.read(bridge, offset + 28) << 32
-                if 0 < low < (1 << 32) - 1:
-                    reserve = 0
-                elif 0 < high < (1 << 64) - 1:
-                    reserve = power_of_two(high)
-        return reserve if hotplug else 0
 
-    def _capabilities(self, function: int) -> Iterator[tuple[int, int]]:
-        """Offset and ID of each capability; a list that runs in circles ends."""
-        offset = self.read(function, _CAPABILITIES) & 0xFC
-        for _ in range(48):
-            if not offset:
-                return
-            head = self.read(function, offset)
-            yield offset, head & 0xFF
-            offset = head >> 8 & 0xFC
+def power_of_two(value: int) -> int:
+    """The smallest power of two that is not below ``value``; 0 for 0."""
+    return 1 << (value - 1).bit_length() if value else 0
 
-    def _bars(self, function: int, count: int) -> Iterator[_Bar]:
-        index = 0
-        while index < count:
-            register = _BAR0 + 4 * index
-            low = self.read(function, register)
-            is64 = low & 7 == 4 and index + 1 < count
-            if low & 1 == 0 and (size := self._bar_size(function, register, is64=is64)):
-                yield _Bar(register, is64, bool(low & 8), size)
-            index += 2 if is64 else 1
 
-    def _bar_size(self, function: int, register: int, *, is64: bool) -> int:
-        """The lowest address bit that can be written (PCI 3.0, 6.2.5.1); 0 without a BAR."""
-        mask = 0
-        for part in (0, 4) if is64 else (0,):
-            old = self.read(function, register + part)
-            self.write(function, register + part, 0xFFFFFFFF)
-            mask |= self.read(function, register + part) << 8 * part
-            self.write(function, register + part, old)
-        mask &= ~0xF
-        return mask & -mask
+def classic_size(knob: bytes | None) -> int:
+    """Size of the classic window: 32 GiB, or what ``opt/ovmf/X-PciMmio64Mb`` says in MiB."""
+    if knob is not None and knob.rstrip(b"\0\n").isdigit() and len(knob) <= 16:
+        mib = int(knob.rstrip(b"\0\n"))
+        if mib <= _LARGEST_KNOB:
+            return mib << 20
+    return CLASSIC_SIZE
 
-    def _place(self, region: Region, address: int) -> None:
-        if region.register == _PREFETCH:
-            last = address + region.size - 1
-            both = (last >> 16 & 0xFFF0 | 1) << 16 | address >> 16 & 0xFFF0 | 1
-            self.write(region.function, _PREFETCH, both)
-            self.write(region.function, _PREFETCH_HIGH, address >> 32)
-            self.write(region.function, _PREFETCH_HIGH + 4, last >> 32)
-        else:
-            self.write(region.function, region.register, address & 0xFFFFFFFF)
-            self.write(region.function, region.register + 4, address >> 32)
-        command = self.read(region.function, _COMMAND) & 0xFFFF
-        self.write(region.function, _COMMAND, command | _MEMORY_ENABLE)
 
-    def _select(self, function: int, register: int) -> None:
-        self._qtest.outl(_ADDRESS, 1 << 31 | function << 8 | register & ~3)
+def parse_e820(blob: bytes) -> tuple[E820Entry, ...]:
+    """The entries of fw_cfg ``etc/e820``, 20 bytes each. Raises `ToolFailed`."""
+    if len(blob) % 20:
+        raise ToolFailed(f"{len(blob)} bytes are no whole entries", origin="fw_cfg etc/e820")
+    return tuple(E820Entry(*fields) for fields in struct.iter_unpack("<QQI", blob))
 
 
 def _up(value: int, alignment: int) -> int:

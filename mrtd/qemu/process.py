@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Final
@@ -64,10 +64,8 @@ class Process:
     def kill(self) -> int:
         """End it and everything in its process group; its exit status (negative: the signal)."""
         if self._child.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         return self._child.wait()
 
     def output(self, name: str) -> str:
@@ -89,7 +87,7 @@ class Process:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(
     argv: Sequence[str],
     *,
@@ -183,7 +181,7 @@ def _environment(folder: Path) -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(folder)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
     """Turn SIGTERM, whose default ends Python at once, into an exception that cleans up."""
     mine = threading.current_thread() is threading.main_thread()
@@ -191,7 +189,7 @@ def _sigterm_unwinds() -> Iterator[None]:
         yield
         return
 
-    def unwind(number: int, frame: FrameType | None) -> None:
+    def unwind(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, unwind)

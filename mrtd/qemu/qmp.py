@@ -46,7 +46,7 @@ class Qmp:
             raise self._channel.fail("query-cpus-fast names no CPU") from error
         return tuple(self._execute("qom-get", path=path, property=name) for name in names)
 
-    def _execute(self, command: str, **arguments: object) -> Any:
+    def _execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401
         request: dict[str, object] = {"execute": command}
         if arguments:
             request["arguments"] = arguments

@@ -16,7 +16,7 @@ from typing import Final
 
 _SET_DATAFD: Final = 16
 # Bytes that follow the command's number, where there are any.
-_REQUEST: Final = {2: 4, 5: 4, 11: 4, 17: 4}  # INIT, SET_LOCALITY, RESET_ESTABLISHED, SET_BUFFERSIZE
+_REQUEST: Final = {2: 4, 5: 4, 11: 4, 17: 4}  # init, locality, reset established, buffer size
 _OK: Final = bytes(4)
 _CAPABILITIES: Final = 0x34EF  # init .. reset established, stop, data descriptor, buffer size
 _ANSWER: Final = {
