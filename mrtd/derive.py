@@ -115,7 +115,7 @@ def derive(
     """
     _check_firmware(firmware, target)
     header = _header_row(spec, firmware, target)
-    log = _events(spec, inputs, firmware, header, target, fw_cfg)
+    log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
     kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
     log += _kernel_events(spec, inputs, firmware, kernel, target)
     build = None
@@ -179,12 +179,13 @@ def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderR
     return replace(row, patched=patched, source="boot.kernel_header")
 
 
-def _events(
+def _firmware_log(
     spec: LaunchSpec,
     inputs: LaunchInputs,
     firmware: Firmware,
-    header: HeaderRow,
     target: Target,
+    *,
+    header: HeaderRow,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""

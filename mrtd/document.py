@@ -24,21 +24,21 @@ class _Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """An object of the document."""
 
 
-class Tool(_Object):
+class Tool(_Object, frozen=True):
     """What made the document."""
 
     name: str
     version: str
 
 
-class RuleEntry(_Object):
+class RuleEntry(_Object, frozen=True):
     """How a register is to be compared: ``exact``, or ``unpinned`` and why."""
 
     rule: Literal["exact", "unpinned"]
     reason: str | None = None
 
 
-class BuildEntry(_Object):
+class BuildEntry(_Object, frozen=True):
     """One pass over one TDVF section: guest physical addresses and sizes in bytes."""
 
     section: int
@@ -50,7 +50,7 @@ class BuildEntry(_Object):
     file_size: int
 
 
-class EventEntry(_Object):
+class EventEntry(_Object, frozen=True):
     """An event; ``digest`` is null where ``reason`` says why it cannot be predicted."""
 
     index: int
@@ -66,7 +66,7 @@ class EventEntry(_Object):
     unconfirmed: str | None = None
 
 
-class FirmwareEntry(_Object, kw_only=True):
+class FirmwareEntry(_Object, frozen=True, kw_only=True):
     """The firmware: its event profile, and how that was chosen."""
 
     profile: str
@@ -76,7 +76,7 @@ class FirmwareEntry(_Object, kw_only=True):
     version: str | None = None
 
 
-class KernelEntry(_Object, kw_only=True):
+class KernelEntry(_Object, frozen=True, kw_only=True):
     """The kernel: what it says of itself, and with which setup header it is measured."""
 
     version: str
@@ -87,7 +87,7 @@ class KernelEntry(_Object, kw_only=True):
     header_source: str
 
 
-class InputEntry(_Object):
+class InputEntry(_Object, frozen=True):
     """An input file: key of the spec, path, size in bytes, SHA-384 of its bytes."""
 
     key: str
@@ -96,7 +96,7 @@ class InputEntry(_Object):
     sha384: str
 
 
-class CoverageEntry(_Object):
+class CoverageEntry(_Object, frozen=True):
     """What covers an input of the launch."""
 
     input: str
@@ -105,7 +105,7 @@ class CoverageEntry(_Object):
     note: str
 
 
-class NoteEntry(_Object):
+class NoteEntry(_Object, frozen=True):
     """A remark: level (alarm, warning, info), stable code, text."""
 
     level: str
@@ -113,7 +113,7 @@ class NoteEntry(_Object):
     text: str
 
 
-class MeasurementDocument(_Object, kw_only=True, omit_defaults=False):
+class MeasurementDocument(_Object, frozen=True, kw_only=True, omit_defaults=False):
     """A measurement document."""
 
     schema: Literal["mrtd.measurement/1"]

@@ -145,11 +145,11 @@ def _compare_anonymous(
         name: Outcome.MATCH if value == found else Outcome.DIFFERS
         for name, found in derived.registers.items()
     }
-    matching = {name: o for name, o in outcomes.items() if o is Outcome.MATCH}
+    matching = {name: outcome for name, outcome in outcomes.items() if outcome == "match"}
     if matching:
-        return Comparison(expected.origin, True, matching, {})  # noqa: FBT003
+        return Comparison(expected.origin, True, matching, {})
     reasons = dict.fromkeys(outcomes, f"is not {value}")
-    return Comparison(expected.origin, False, outcomes, reasons)  # noqa: FBT003
+    return Comparison(expected.origin, False, outcomes, reasons)
 
 
 def _first_difference(
@@ -167,9 +167,7 @@ def _first_difference(
             there = theirs[index] if index < len(theirs) else None
             here = ours[index] if index < len(ours) else None
             if there is None or here is None or there.digest != here.digest:
-                return (
-                    f"{register} event {index}: expected {_shown(there)}, derived {_shown(here)}"
-                )
+                return f"{register} event {index}: expected {_shown(there)}, derived {_shown(here)}"
     return "" if Outcome.DIFFERS not in outcomes.values() else "MRTD: page order or firmware"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +44,7 @@ class MeasureOptions:
 
 def measure(
     path: Path,
-    options: MeasureOptions = MeasureOptions(),  # noqa: B008 - frozen
+    options: MeasureOptions = MeasureOptions(),
     *,
     progress: Progress = lambda _: None,
 ) -> Derivation:
@@ -121,14 +121,14 @@ def _ask_qemu(
             "differ between versions"
         )
     progress(f"asking QEMU {version} for its ACPI tables")
-    found = dump(
+    return dump(
         spec,
         binary=binary,
         target=options.target,
         ecam_base=firmware.profile.ecam_base,
-        mmio64=replace(
-            Mmio64Rule(), avoids_reserved=firmware.profile.window_avoids_reserved
+        mmio64=Mmio64Rule(
+            max_phys_bits=firmware.profile.window_max_phys_bits,
+            avoids_reserved=firmware.profile.window_avoids_reserved,
         ),
         timeout=options.timeout,
     )
-    return found

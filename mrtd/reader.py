@@ -15,7 +15,7 @@ class Reader:
         base: offset of ``data`` in ``origin``, added to the offsets in messages.
     """
 
-    __slots__ = ("_base", "_data", "_error", "_origin", "offset")
+    __slots__ = ("_base", "_data", "_error", "_last", "_origin", "offset")
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Reader:
         self._error = error
         self._base = base
         self.offset = 0
+        self._last = 0
 
     @property
     def remaining(self) -> int:
@@ -37,13 +38,14 @@ class Reader:
         return len(self._data) - self.offset
 
     def fail(self, message: str, field: str, *, hint: str | None = None) -> InputError:
-        """An error of this reader's class at the present offset; the caller raises it."""
+        """An error of this reader's class about what was read last; the caller raises it."""
         return self._error(
-            message, origin=self._origin, offset=self._base + self.offset, field=field, hint=hint
+            message, origin=self._origin, offset=self._base + self._last, field=field, hint=hint
         )
 
     def take(self, size: int, field: str) -> memoryview:
         """The next ``size`` bytes, as a view."""
+        self._last = self.offset
         if size < 0 or size > self.remaining:
             raise self.fail(f"needs {size} bytes, {self.remaining} are left", field)
         start = self.offset
@@ -53,6 +55,7 @@ class Reader:
     def seek(self, offset: int, field: str) -> None:
         """Go to an offset from the start of the data."""
         if not 0 <= offset <= len(self._data):
+            # what was read last is the pointer that leads out of the data
             raise self.fail(f"points to {offset:#x}, past the end ({len(self._data):#x})", field)
         self.offset = offset
 
@@ -82,5 +85,6 @@ class Reader:
 
     def expect_end(self, field: str) -> None:
         """Refuse bytes that nobody read."""
+        self._last = self.offset
         if self.remaining:
             raise self.fail(f"{self.remaining} bytes left over", field)

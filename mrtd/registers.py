@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from mrtd.errors import MalformedDocument
 
@@ -27,9 +27,7 @@ class Sha384:
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != SHA384_SIZE:
-            raise MalformedDocument(
-                f"{len(raw)} bytes where 48 are needed", origin="SHA-384 value"
-            )
+            raise MalformedDocument(f"{len(raw)} bytes where 48 are needed", origin="SHA-384 value")
         object.__setattr__(self, "raw", bytes(raw))
 
     def __setattr__(self, name: str, value: object) -> None:

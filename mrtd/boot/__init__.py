@@ -1,0 +1,1 @@
+"""Kernels and what measures them: RTMR1 and RTMR2."""

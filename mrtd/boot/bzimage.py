@@ -74,7 +74,7 @@ def read_setup_header(image: memoryview, *, origin: str) -> SetupHeader:
     Raises:
         MalformedKernel: the file ends inside the header.
     """
-    if image[_MAGIC : _MAGIC + 4] != b"HdrS":
+    if bytes(image[_MAGIC : _MAGIC + 4]) != b"HdrS":
         return SetupHeader(0, 0, 0, 0)
     if len(image) < HEADER_END:
         raise MalformedKernel(
@@ -101,7 +101,7 @@ def read_kernel_facts(image: memoryview, *, origin: str) -> KernelFacts:
         protocol=header.protocol,
         version=version,
         release=(int(numbers[1]), int(numbers[2])) if numbers else None,
-        efi_stub=image[:2] == b"MZ",
+        efi_stub=bytes(image[:2]) == b"MZ",
         cc_measurement=any(
             _knows_cc_measurement(part) for part in _outside_payload(image, header, origin)
         ),

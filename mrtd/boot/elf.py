@@ -40,8 +40,8 @@ def read_elf(image: memoryview, *, origin: str) -> ElfFacts:
     data = bytes(image)
     try:
         elf = ELFFile(io.BytesIO(data))
-        parts = [s for s in elf.iter_sections() if isinstance(s, NoteSection)]
-        parts = parts or [s for s in elf.iter_segments() if isinstance(s, NoteSegment)]
+        found = [*elf.iter_sections(), *elf.iter_segments()]
+        parts = [part for part in found if isinstance(part, (NoteSection, NoteSegment))]
         notes = [note for part in parts for note in part.iter_notes()]
         machine = str(elf.get_machine_arch())
     except (ELFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError,

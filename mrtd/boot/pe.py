@@ -1,7 +1,7 @@
 """Authenticode digest of a PE image, as edk2 measures what it starts.
 
-Source: edk2 SecurityPkg DxeTpm2MeasureBootLib and OvmfPkg TdTcg2Dxe MeasurePeCoff.c (order of what is
-hashed, what is skipped, what is appended); PE/COFF specification (header offsets).
+Source: edk2 SecurityPkg DxeTpm2MeasureBootLib and OvmfPkg TdTcg2Dxe MeasurePeCoff.c (order of what
+is hashed, what is skipped, what is appended); PE/COFF specification (header offsets).
 """
 
 from __future__ import annotations

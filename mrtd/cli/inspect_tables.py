@@ -15,7 +15,9 @@ from mrtd.launch.size import format_bytes
 def print_inspection(found: dict[str, Any]) -> None:
     """Print an inspection's result."""
     out = console()
-    out.print(Text(f"{found['file']}: {found['kind']}, {format_bytes(found['size'])}"), style="bold")
+    out.print(
+        Text(f"{found['file']}: {found['kind']}, {format_bytes(found['size'])}"), style="bold"
+    )
     {"firmware": _firmware, "kernel": _kernel, "vmlinux": _elf}[found["kind"]](out, found)
 
 
@@ -57,7 +59,9 @@ def _firmware(out: Console, found: dict[str, Any]) -> None:
         _pairs(out, [("name", profile["name"]), ("source", profile["source"])])
         if not profile["extends_rtmrs"]:
             out.print(
-                Text("extends no RTMR: only MRTD, the firmware itself, is measured", style="bold red")
+                Text(
+                    "extends no RTMR: only MRTD, the firmware itself, is measured", style="bold red"
+                )
             )
         for text in profile["unconfirmed"]:
             out.print(Text(f"unconfirmed: {text}", style="yellow"))

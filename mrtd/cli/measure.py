@@ -133,9 +133,7 @@ def _with_comparison(document: MeasurementDocument, comparison: Comparison | Non
     return {**fields, "comparison": comparison}
 
 
-def _verdict(
-    document: MeasurementDocument, comparison: Comparison | None, *, strict: bool
-) -> int:
+def _verdict(document: MeasurementDocument, comparison: Comparison | None, *, strict: bool) -> int:
     failures: list[str] = []
     if comparison is not None and not comparison.matches:
         failures.append(f"does not match {comparison.expected}")

@@ -104,7 +104,7 @@ _CC_REGISTER_OF_PCR: Final = {
 def register_of_pcr(pcr: int, target: Target) -> RegisterName:
     """The register that an event for a PCR ends in.
 
-    Source: UEFI 2.10 table 38.5 "TD event log mapping", edk2 TdTcg2Dxe MapPcrToMrIndex (>= fb91d6cbd0):
+    Source: UEFI 2.10 section 38.4.1, edk2 TdTcg2Dxe TdMapPcrToMrIndex (>= fb91d6cbd0):
     PCR 0 is MRTD, which cannot be extended at run time, PCR 1 and 7 RTMR0, 2-6 RTMR1, 8-15 RTMR2.
     """
     if target is Target.TPM:

@@ -1,0 +1,1 @@
+"""Firmware images: TDVF, MRTD and the events of RTMR0."""

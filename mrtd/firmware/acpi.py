@@ -91,7 +91,7 @@ def read_tables(blob: memoryview, *, origin: str) -> tuple[AcpiTable, ...]:
 
 
 def derive_rsdp(tables: bytes, *, origin: str) -> bytes:
-    """``etc/acpi/rsdp`` of an ACPI 1.0 RSDP: signature, OEM ID of the tables, RSDT offset unpatched.
+    """``etc/acpi/rsdp`` of an ACPI 1.0 RSDP: signature, OEM ID, unpatched RSDT offset.
 
     Raises:
         MalformedAcpi: there is no RSDT.

@@ -94,9 +94,7 @@ def variables_of(image: memoryview, tdvf: Tdvf) -> tuple[Variable, ...]:
     if len(found) > 1:
         raise MalformedFirmware("more than one CFV", origin=tdvf.origin, field="TDVF sections")
     section = found[0]
-    return read_variables(
-        section.content(image), origin=tdvf.origin, base=section.data_offset
-    )
+    return read_variables(section.content(image), origin=tdvf.origin, base=section.data_offset)
 
 
 def _pei_and_dxe(contents: Contents) -> tuple[memoryview, memoryview] | None:

@@ -71,6 +71,7 @@ class FirmwareProfile:
         initrd_argument: where ``initrd=initrd`` goes.
         named_blobs: whether it reads the kernel from fw_cfg ``etc/boot/kernel`` if that exists.
         ecam_base: guest physical address of the PCI Express configuration space.
+        window_max_phys_bits: widest physical address space that its 64-bit PCI window can top.
         window_avoids_reserved: whether its 64-bit PCI window moves below reserved e820 ranges.
         pei_volume_as_built: whether the measured PEI volume is the one in the image (else its
             modules have written to it before it is measured).
@@ -86,6 +87,7 @@ class FirmwareProfile:
     initrd_argument: InitrdArgument
     named_blobs: bool
     ecam_base: int
+    window_max_phys_bits: int
     window_avoids_reserved: bool
     pei_volume_as_built: bool
     source: str
@@ -97,9 +99,7 @@ class FirmwareProfile:
 
 
 def _rows(*steps: Step, unconfirmed: str = "", only: tuple[Step, ...] = ()) -> tuple[Row, ...]:
-    return tuple(
-        Row(step, unconfirmed if not only or step in only else "") for step in steps
-    )
+    return tuple(Row(step, unconfirmed if not only or step in only else "") for step in steps)
 
 
 _START: Final = (Step.TD_HOB, Step.CFV)
@@ -121,9 +121,7 @@ _CC_202505: Final = _rows(
 
 _TPM_202211: Final = _rows(*_TPM_START, Step.BOOT_IMAGE, *_TPM_END)
 _TPM_202302: Final = _rows(*_TPM_START, Step.ACPI, Step.BOOT_IMAGE, *_TPM_END)
-_TPM_202505: Final = _rows(
-    *_TPM_START, Step.ACPI, Step.BOOT_IMAGE, Step.SMBIOS, *_TPM_END
-)
+_TPM_202505: Final = _rows(*_TPM_START, Step.ACPI, Step.BOOT_IMAGE, Step.SMBIOS, *_TPM_END)
 
 _UI_APP: Final = (UI_APP_HIDDEN,)
 _MENU_APPS: Final = (BOOT_MENU_HIDDEN, FIRMWARE_SETUP)
@@ -138,6 +136,7 @@ _A_202211: Final = FirmwareProfile(
     initrd_argument=InitrdArgument.SUFFIX,
     named_blobs=False,
     ecam_base=0xB0000000,
+    window_max_phys_bits=47,
     window_avoids_reserved=False,
     pei_volume_as_built=False,
     source="TdTcg2Dxe is in IntelTdxX64 only; tpm: logs of Debian 2022.11",
@@ -150,6 +149,7 @@ _A_202302: Final = replace(
     cc=_CC_202302,
     tpm=_TPM_202302,
     ecam_base=0xE0000000,
+    window_max_phys_bits=46,
     window_avoids_reserved=True,
     source="edk2 fb91d6cbd0 (registers), e0dcfb31fb (boot variables); log of a 2 GiB TD",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,9 +76,7 @@ class FirmwareInputs:
     volumes: tuple[memoryview, memoryview] | None = None
 
 
-def firmware_events(
-    profile: FirmwareProfile, inputs: FirmwareInputs, target: Target
-) -> EventLog:
+def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Target) -> EventLog:
     """What the firmware extends from reset until it starts the boot image, in order."""
     return tuple(_Sequence(profile, inputs, target).events())
 
@@ -110,7 +108,7 @@ class _Sequence:
     def events(self) -> Iterator[Event]:
         rows = self.profile.cc if self.target is Target.CC else self.profile.tpm
         for row in rows:
-            for event in self.step(row.step):
+            for event in _STEPS[row.step](self):
                 yield Event(
                     event.register,
                     event.type,
@@ -121,51 +119,55 @@ class _Sequence:
                     row.unconfirmed if self.target is Target.CC else "",
                 )
 
-    def step(self, step: Step) -> Iterator[Event]:
-        match step:
-            case Step.CRTM_VERSION:
-                data = (self.inputs.version + "\0").encode("utf-16-le")
-                yield self.event(
-                    0, EventType.EV_S_CRTM_VERSION, Sha384.of(data),
-                    f"version {self.inputs.version!r}", self.firmware("version string"), data,
-                )  # fmt: skip
-            case Step.FIRMWARE_VOLUMES:
-                yield from self.firmware_volumes()
-            case Step.TD_HOB:
-                memory = f"machine.memory = {self.inputs.memory:#x} bytes, TDVF sections"
-                yield self.event(
-                    1, EventType.EV_EFI_HANDOFF_TABLES2,
-                    Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
-                    "TD HOB: memory map", Origin(InputName.MEMORY, memory),
-                )  # fmt: skip
-            case Step.CFV:
-                yield self.cfv()
-            case Step.FW_CFG:
-                yield from (self.fw_cfg(item) for item in self.inputs.fw_cfg)
-            case Step.SECURE_BOOT_POLICY:
-                yield from self.secure_boot_policy()
-            case Step.POLICY_SEPARATOR:
-                yield self.separator(register_of_pcr(7, self.target))
-            case Step.ACPI:
-                yield from (self.acpi(blob) for blob in self.inputs.acpi)
-            case Step.BOOT_IMAGE:
-                yield from self.boot_image()
-            case Step.SMBIOS:
-                yield self.blob_event(
-                    self.inputs.smbios, EventType.EV_EFI_HANDOFF_TABLES, InputName.SMBIOS, b""
-                )
-            case Step.BOOT_VARIABLES:
-                yield from self.boot_variables()
-            case Step.BOOT_VARIABLES_UNKNOWN:
-                yield from self.boot_variables_unknown()
-            case Step.CALLING_APPLICATION:
-                yield _action(_CALLING, 4, self.target, self.rule)
-            case Step.SEPARATOR_RTMR0:
-                yield self.separator(RegisterName.RTMR0)
-            case Step.SEPARATOR_RTMR1:
-                yield self.separator(RegisterName.RTMR1)
-            case Step.SEPARATORS:
-                yield from (self.separator(register_of_pcr(n, self.target)) for n in range(7))
+    def crtm_version(self) -> Iterator[Event]:
+        data = (self.inputs.version + "\0").encode("utf-16-le")
+        shown = f"version {self.inputs.version!r}"
+        where = self.firmware("version string")
+        yield self.event(0, EventType.EV_S_CRTM_VERSION, Sha384.of(data), shown, where, data=data)
+
+    def td_hob(self) -> Iterator[Event]:
+        where = f"machine.memory, {self.inputs.memory:#x} bytes; TDVF sections"
+        yield self.event(
+            1,
+            EventType.EV_EFI_HANDOFF_TABLES2,
+            Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
+            "TD HOB: memory map",
+            Origin(InputName.MEMORY, where),
+        )
+
+    def fw_cfg(self) -> Iterator[Event]:
+        for item in self.inputs.fw_cfg:
+            name = item.name.encode("ascii", "replace").ljust(_FW_CFG_NAME, b"\0")
+            yield self.blob_event(
+                item, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.FW_CFG, _FW_CFG_EVENT + name
+            )
+
+    def acpi(self) -> Iterator[Event]:
+        for blob in self.inputs.acpi:
+            yield self.blob_event(
+                blob, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.ACPI, _ACPI_EVENT
+            )
+
+    def smbios(self) -> Iterator[Event]:
+        yield self.blob_event(
+            self.inputs.smbios, EventType.EV_EFI_HANDOFF_TABLES, InputName.SMBIOS, b""
+        )
+
+    def calling_application(self) -> Iterator[Event]:
+        yield _action(_CALLING, 4, self.target, self.rule)
+
+    def policy_separator(self) -> Iterator[Event]:
+        yield self.separator(register_of_pcr(7, self.target))
+
+    def separator_rtmr0(self) -> Iterator[Event]:
+        yield self.separator(RegisterName.RTMR0)
+
+    def separator_rtmr1(self) -> Iterator[Event]:
+        yield self.separator(RegisterName.RTMR1)
+
+    def separators(self) -> Iterator[Event]:
+        for pcr in range(7):
+            yield self.separator(register_of_pcr(pcr, self.target))
 
     def event(
         self,
@@ -174,6 +176,7 @@ class _Sequence:
         digest: Sha384 | Unpinned,
         description: str,
         origin: Origin,
+        *,
         data: bytes = b"",
     ) -> Event:
         register = register_of_pcr(pcr, self.target)
@@ -197,10 +200,10 @@ class _Sequence:
                 self.firmware("unpacked"),
             )  # fmt: skip
 
-    def cfv(self) -> Event:
+    def cfv(self) -> Iterator[Event]:
         section = self.inputs.tdvf.of_type(SectionType.CFV)[0]
         content = section.content(self.inputs.image)
-        return self.event(
+        yield self.event(
             1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, Sha384.of(content),
             "CFV: variable store as built",
             Origin(
@@ -218,27 +221,13 @@ class _Sequence:
             yield self.event(
                 7, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, Sha384.of(data),
                 f"{variable.name}: {state}",
-                Origin(InputName.VARIABLES, f"{self.inputs.tdvf.origin} CFV"), data,
+                Origin(InputName.VARIABLES, f"{self.inputs.tdvf.origin} CFV"), data=data,
             )  # fmt: skip
 
-    def fw_cfg(self, item: NamedBlob) -> Event:
-        name = item.name.encode("ascii", "replace")
-        return self.blob_event(
-            item, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.FW_CFG,
-            _FW_CFG_EVENT + name.ljust(_FW_CFG_NAME, b"\0"),
-        )  # fmt: skip
-
-    def acpi(self, blob: NamedBlob) -> Event:
-        return self.blob_event(
-            blob, EventType.EV_PLATFORM_CONFIG_FLAGS, InputName.ACPI, _ACPI_EVENT
-        )
-
-    def blob_event(
-        self, blob: NamedBlob, kind: EventType, source: InputName, data: bytes
-    ) -> Event:
+    def blob_event(self, blob: NamedBlob, kind: EventType, source: InputName, data: bytes) -> Event:
         content = blob.content
         digest = content if isinstance(content, Unpinned) else Sha384.of(content)
-        return self.event(1, kind, digest, blob.name, Origin(source, blob.where), data)
+        return self.event(1, kind, digest, blob.name, Origin(source, blob.where), data=data)
 
     def boot_image(self) -> Iterator[Event]:
         if self.inputs.secure_boot is SecureBoot.ON:
@@ -258,7 +247,7 @@ class _Sequence:
                 shown = self.profile.boot_apps[int(variable.name[4:], 16)].description
             yield self.event(
                 1, EventType.EV_EFI_VARIABLE_BOOT, Sha384.of(variable.data),
-                f"{variable.name}: {shown}", self.rule, variable_data(variable),
+                f"{variable.name}: {shown}", self.rule, data=variable_data(variable),
             )  # fmt: skip
 
     def boot_variables_unknown(self) -> Iterator[Event]:
@@ -274,3 +263,23 @@ class _Sequence:
             register, EventType.EV_SEPARATOR, Sha384.of(_SEPARATOR), "separator", self.rule,
             _SEPARATOR,
         )  # fmt: skip
+
+
+_STEPS: Final[dict[Step, Callable[[_Sequence], Iterator[Event]]]] = {
+    Step.CRTM_VERSION: _Sequence.crtm_version,
+    Step.FIRMWARE_VOLUMES: _Sequence.firmware_volumes,
+    Step.TD_HOB: _Sequence.td_hob,
+    Step.CFV: _Sequence.cfv,
+    Step.FW_CFG: _Sequence.fw_cfg,
+    Step.SECURE_BOOT_POLICY: _Sequence.secure_boot_policy,
+    Step.POLICY_SEPARATOR: _Sequence.policy_separator,
+    Step.ACPI: _Sequence.acpi,
+    Step.BOOT_IMAGE: _Sequence.boot_image,
+    Step.SMBIOS: _Sequence.smbios,
+    Step.BOOT_VARIABLES: _Sequence.boot_variables,
+    Step.BOOT_VARIABLES_UNKNOWN: _Sequence.boot_variables_unknown,
+    Step.CALLING_APPLICATION: _Sequence.calling_application,
+    Step.SEPARATOR_RTMR0: _Sequence.separator_rtmr0,
+    Step.SEPARATOR_RTMR1: _Sequence.separator_rtmr1,
+    Step.SEPARATORS: _Sequence.separators,
+}

@@ -98,9 +98,7 @@ def fold(build: TdBuild, image: memoryview) -> Sha384:
         if step.build_pass is BuildPass.ADD:
             _add_pages(state, section)
         else:
-            _extend_pages(
-                state, section, image, with_add=step.build_pass is BuildPass.ADD_EXTEND
-            )
+            _extend_pages(state, section, image, with_add=step.build_pass is BuildPass.ADD_EXTEND)
     return Sha384(state.digest())
 
 

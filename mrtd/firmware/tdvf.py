@@ -6,6 +6,7 @@ edk2 OvmfPkg/ResetVector (GUIDed structure table); td-shim doc/tdshim_spec.md (s
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -151,7 +152,7 @@ def _metadata_offset(image: memoryview, origin: str) -> int:
     # cloud-hypervisor and old TDVF: absolute file offset 0x20 before the end (td-shim keeps both)
     if len(image) >= _TABLE_END_TO_EOF:
         absolute = int.from_bytes(image[-0x20:-0x1C], "little")
-        if image[absolute : absolute + 4] == b"TDVF":
+        if bytes(image[absolute : absolute + 4]) == b"TDVF":
             return absolute
     raise MalformedFirmware(
         "no TDX metadata: this file cannot launch a TD",
@@ -198,26 +199,38 @@ def _read_section(reader: Reader, index: int, image_size: int) -> Section:
         raise reader.fail(f"{number} is not a known section type", f"{name} type")
     kind = SectionType(number)
     name = f"{name} ({kind.name})"
-    if attributes & ~(MR_EXTEND | PAGE_AUG):
-        raise reader.fail(f"unknown bits in {attributes:#x}", f"{name} attributes")
-    if data_offset + raw_size > image_size:
+    section = Section(index, kind, data_offset, raw_size, gpa, memory_size, attributes)
+    _check_section(section, reader, name, image_size)
+    return section
+
+
+def _check_section(section: Section, reader: Reader, name: str, image_size: int) -> None:
+    if section.attributes & ~(MR_EXTEND | PAGE_AUG):
+        raise reader.fail(f"unknown bits in {section.attributes:#x}", f"{name} attributes")
+    if section.data_offset + section.raw_size > image_size:
         raise reader.fail(
-            f"content ends at {data_offset + raw_size:#x}, after the file ({image_size:#x})",
+            f"content ends at {section.data_offset + section.raw_size:#x}, after the file "
+            f"({image_size:#x})",
             name,
             hint="a file with the code only (OVMF_CODE*.fd) has no MRTD: put its VARS file in "
             "front of it (cat OVMF_VARS.fd OVMF_CODE.fd; --vars or firmware.vars does it)",
         )
-    if gpa % PAGE or memory_size % PAGE:
-        raise reader.fail(f"{gpa:#x}+{memory_size:#x} is not 4 KiB aligned", name)
-    if gpa + memory_size > _GPA_LIMIT:
-        raise reader.fail(f"{gpa:#x}+{memory_size:#x} is no guest physical address", name)
-    if raw_size > memory_size and kind is not SectionType.TD_INFO:
-        raise reader.fail(f"{raw_size:#x} bytes do not fit its memory ({memory_size:#x})", name)
-    if kind in {SectionType.BFV, SectionType.CFV} and not raw_size:
+    if section.gpa % PAGE or section.memory_size % PAGE:
+        raise reader.fail(f"{section.gpa:#x}+{section.memory_size:#x} is not 4 KiB aligned", name)
+    if section.end > _GPA_LIMIT:
+        raise reader.fail(
+            f"{section.gpa:#x}+{section.memory_size:#x} is no guest physical address", name
+        )
+    if section.raw_size > section.memory_size and section.type is not SectionType.TD_INFO:
+        raise reader.fail(
+            f"{section.raw_size:#x} bytes do not fit its memory ({section.memory_size:#x})", name
+        )
+    if section.type in {SectionType.BFV, SectionType.CFV} and not section.raw_size:
         raise reader.fail("has no content", name)
-    if kind in {SectionType.TEMP_MEM, SectionType.TD_HOB} and (raw_size or not memory_size):
+    if section.type in {SectionType.TEMP_MEM, SectionType.TD_HOB} and (
+        section.raw_size or not section.memory_size
+    ):
         raise reader.fail("must have memory and no content", name)
-    return Section(index, kind, data_offset, raw_size, gpa, memory_size, attributes)
 
 
 def _check_layout(sections: tuple[Section, ...], origin: str) -> None:
@@ -229,7 +242,7 @@ def _check_layout(sections: tuple[Section, ...], origin: str) -> None:
     if sum(s.type is SectionType.TD_HOB for s in sections) > 1:
         raise refuse("TDVF sections", "more than one TD_HOB")
     placed = sorted((s for s in sections if s.memory_size), key=lambda s: s.gpa)
-    for before, after in zip(placed, placed[1:], strict=False):
+    for before, after in itertools.pairwise(placed):
         if before.end > after.gpa:
             raise refuse(
                 f"TDVF section {after.index} ({after.type.name})",

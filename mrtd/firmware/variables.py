@@ -66,7 +66,7 @@ def read_variables(cfv: memoryview, *, origin: str, base: int = 0) -> tuple[Vari
     """
     reader = Reader(cfv, origin=origin, error=MalformedFirmware, base=base)
     header = reader.take(_VOLUME_HEADER, "CFV volume header")
-    if header[16:32] != SYSTEM_NV_DATA or header[40:44] != b"_FVH":
+    if bytes(header[16:32]) != SYSTEM_NV_DATA or bytes(header[40:44]) != b"_FVH":
         raise reader.fail("not a firmware volume with variables", "CFV volume header")
     reader.seek(int.from_bytes(header[48:50], "little"), "CFV volume header length")
     kind = reader.guid("variable store GUID")
@@ -123,8 +123,7 @@ def _live(found: list[tuple[int, Variable]]) -> tuple[Variable, ...]:
     return tuple(
         v
         for state, v in found
-        if state == _ADDED
-        or (state == _ADDED_IN_TRANSITION and (v.vendor, v.name) not in added)
+        if state == _ADDED or (state == _ADDED_IN_TRANSITION and (v.vendor, v.name) not in added)
     )
 
 
@@ -169,9 +168,7 @@ def secure_boot_state(variables: tuple[Variable, ...], *, supported: bool) -> Se
     return SecureBoot.ON if has_pk and enabled != b"\0" else SecureBoot.OFF
 
 
-def secure_boot_policy(
-    variables: tuple[Variable, ...], state: SecureBoot
-) -> tuple[Variable, ...]:
+def secure_boot_policy(variables: tuple[Variable, ...], state: SecureBoot) -> tuple[Variable, ...]:
     """The variables measured as Secure Boot policy, in order: SecureBoot, PK, KEK, db, dbx [, dbt].
 
     An absent one is measured with empty data, except dbt, which is skipped

@@ -1,0 +1,1 @@
+"""What is launched: the spec and its files."""

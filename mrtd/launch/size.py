@@ -30,9 +30,9 @@ def memory_bytes(text: str, *, origin: str, field: str) -> int:
         )
     whole, fraction, unit = match.groups()
     scale = _UNITS[unit]
-    digits = fraction or ""
+    digits: str = fraction or ""
     numerator = int(whole + digits) * scale
-    size, rest = divmod(numerator, 10 ** len(digits))
+    size, rest = divmod(numerator, int("1" + "0" * len(digits)))
     if rest or size == 0 or size % (1 << 20):
         raise SpecError(f"{text!r} is not a whole number of MiB", origin=origin, field=field)
     return size

@@ -24,14 +24,14 @@ class PageOrder(StrEnum):
     """How the VMM adds and extends the pages of the initial TD (facts: host KVM and QEMU)."""
 
     PER_PAGE = "per-page"
-    TWO_PASS = "two-pass"
+    TWO_PASS = "two-pass"  # noqa: S105 - no password
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the spec: unknown keys are refused."""
 
 
-class Vmm(_Table, kw_only=True):
+class Vmm(_Table, frozen=True, kw_only=True):
     """Who launches the VM.
 
     Attributes:
@@ -46,7 +46,7 @@ class Vmm(_Table, kw_only=True):
     page_order: PageOrder | None = None
 
 
-class Machine(_Table, kw_only=True):
+class Machine(_Table, frozen=True, kw_only=True):
     """The virtual hardware.
 
     Attributes:
@@ -72,7 +72,7 @@ class Machine(_Table, kw_only=True):
     fw_cfg: dict[str, str] = {}
 
 
-class Firmware(_Table, kw_only=True):
+class Firmware(_Table, frozen=True, kw_only=True):
     """The TDVF image.
 
     Attributes:
@@ -88,7 +88,7 @@ class Firmware(_Table, kw_only=True):
     secure_boot: bool | None = None
 
 
-class Acpi(_Table, kw_only=True):
+class Acpi(_Table, frozen=True, kw_only=True):
     """ACPI blobs as QEMU's fw_cfg offers them; those not given are derived or asked of QEMU.
 
     Attributes:
@@ -102,7 +102,7 @@ class Acpi(_Table, kw_only=True):
     loader: str | None = None
 
 
-class Smbios(_Table, kw_only=True):
+class Smbios(_Table, frozen=True, kw_only=True):
     """SMBIOS, which edk2 >= 202505 measures.
 
     Attributes:
@@ -112,7 +112,7 @@ class Smbios(_Table, kw_only=True):
     measured: str | None = None
 
 
-class Boot(_Table, kw_only=True):
+class Boot(_Table, frozen=True, kw_only=True):
     """What the firmware boots.
 
     Attributes:
@@ -131,7 +131,7 @@ class Boot(_Table, kw_only=True):
     kernel_header: Literal["patched", "plain"] | None = None
 
 
-class About(_Table, kw_only=True):
+class About(_Table, frozen=True, kw_only=True):
     """Where the files of a spec come from, for its reader; nothing is measured of it.
 
     Attributes:
@@ -143,7 +143,7 @@ class About(_Table, kw_only=True):
     packages: dict[str, str] = {}
 
 
-class LaunchSpec(_Table, kw_only=True):
+class LaunchSpec(_Table, frozen=True, kw_only=True):
     """A launch: ``mrtd.launch/1``."""
 
     schema: Literal["mrtd.launch/1"]
