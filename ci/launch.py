@@ -34,7 +34,7 @@ from ci.errors import LaunchFailed
 from ci.payload import PAYLOAD_LIMIT, read_payload
 from ci.session import Guest
 from ci.swtpm import software_tpm
-from mrtd.errors import SpecError
+from mrtd.errors import MalformedDocument, SpecError
 from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.argv import machine_arguments
 from mrtd.qemu.process import find_qemu, running
@@ -55,6 +55,7 @@ _PCR_COUNT: Final = 24
 
 _LOG: Final = "log/binary_bios_measurements"
 _CMDLINE: Final = "proc/cmdline"
+_NO_LOG: Final = "the firmware and the kernel both need a driver for the TPM"
 
 _BACK_ENDS: Final = ("tpm", "qmp", "serial", "payload")
 _FIXED: Final = (
@@ -84,6 +85,35 @@ class BootResult:
     serial: str
     qemu_version: str
     arguments: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        files: Mapping[str, bytes],
+        *,
+        serial: bytes,
+        qemu_version: str,
+        arguments: tuple[str, ...],
+    ) -> BootResult:
+        """The result that the files of a payload make. Raises `LaunchFailed` if some are missing.
+
+        An empty event log is refused: what measured nothing proves nothing.
+        """
+        if not files.get(_LOG):
+            raise LaunchFailed("the guest's TPM event log is missing or empty", hint=_NO_LOG)
+        names = {index: f"pcr-sha384/{index}" for index in range(_PCR_COUNT)}
+        for name in (_CMDLINE, *names.values()):
+            if name not in files:
+                raise LaunchFailed(f"the guest sent no {name}")
+        return cls(
+            log=files[_LOG],
+            pcrs={index: _pcr(name, files[name]) for index, name in names.items()},
+            files=files,
+            cmdline=files[_CMDLINE].decode("utf-8", "backslashreplace").rstrip("\n"),
+            serial=serial.decode("utf-8", "backslashreplace"),
+            qemu_version=qemu_version,
+            arguments=arguments,
+        )
 
 
 def boot_plain(
@@ -147,18 +177,14 @@ async def launch(
         except TimeoutError as error:
             raise guest.failure(f"no end after {timeout:g} seconds") from error
         try:
-            files = _files(payload)
-            return BootResult(
-                log=files[_LOG],
-                pcrs=_pcrs(files),
-                files=files,
-                cmdline=files[_CMDLINE].decode("utf-8", "backslashreplace").rstrip("\n"),
-                serial=serial.kept.decode("utf-8", "backslashreplace"),
+            return BootResult.of(
+                _files(payload),
+                serial=bytes(serial.kept),
                 qemu_version=version,
                 arguments=tuple(command),
             )
         except LaunchFailed as error:
-            raise guest.failure(error.reason) from error
+            raise guest.failure(error.reason, hint=error.hint) from error
 
 
 async def _run(guest: Guest, payload: Drain) -> str:
@@ -169,29 +195,17 @@ async def _run(guest: Guest, payload: Drain) -> str:
         return version
 
 
+def _pcr(name: str, text: bytes) -> Sha384:
+    try:
+        return Sha384.fromhex(text.decode("ascii", "replace").strip(), origin=name)
+    except MalformedDocument as error:
+        raise LaunchFailed(str(error)) from error
+
+
 def _files(payload: Drain) -> dict[str, bytes]:
-    """The payload's files, with an event log among them that says something."""
     if payload.total > _PAYLOAD_KEPT:
         raise LaunchFailed(f"the guest sent {payload.total} bytes, too many for a payload")
-    files = read_payload(bytes(payload.kept))
-    if not files.get(_LOG):
-        raise LaunchFailed(
-            "the guest has no TPM event log: its firmware or its kernel has no driver for the TPM"
-        )
-    if _CMDLINE not in files:
-        raise LaunchFailed(f"the guest sent no {_CMDLINE}")
-    return files
-
-
-def _pcrs(files: Mapping[str, bytes]) -> dict[int, Sha384]:
-    names = {index: f"pcr-sha384/{index}" for index in range(_PCR_COUNT)}
-    missing = [name for name in names.values() if name not in files]
-    if missing:
-        raise LaunchFailed(f"the guest sent no {missing[0]}: no SHA-384 bank is active")
-    return {
-        index: Sha384.fromhex(files[name].decode("ascii", "replace").strip(), origin=name)
-        for index, name in names.items()
-    }
+    return read_payload(bytes(payload.kept))
 
 
 def _back_ends(ends: Mapping[str, socket.socket]) -> list[str]:

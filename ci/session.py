@@ -18,6 +18,8 @@ from mrtd.qemu.process import Process
 # Run states that a guest does not come back from (QEMU qapi/run-state.json, RunState).
 _DEAD: Final = frozenset({"internal-error", "io-error", "guest-panicked"})
 _ORDERLY: Final = "guest-shutdown"
+# For a QEMU that has closed its monitor to be gone.
+_GRACE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,13 @@ class Guest:
     monitor: socket.socket
     serial: Drain
 
-    def failure(self, reason: str) -> LaunchFailed:
+    def failure(self, reason: str, *, hint: str | None = None) -> LaunchFailed:
         """The error for a reason, with the last lines of everything; the caller raises it."""
         outputs = {"serial": bytes(self.serial.kept)}
         for process in (self.qemu, self.tpm):
             text = process.output("stdout") + process.output("stderr")
             outputs[process.origin] = text.encode()
-        return LaunchFailed(reason, outputs=outputs)
+        return LaunchFailed(reason, outputs=outputs, hint=hint)
 
     async def run(self) -> str:
         """Let the guest run to its end.
@@ -61,7 +63,10 @@ class Guest:
                 await self._watch(qmp)
                 return version
         except ConnectError as error:
-            status = await ended(self.qemu)
+            try:
+                status = await asyncio.wait_for(ended(self.qemu), _GRACE_SECONDS)
+            except TimeoutError:
+                raise self.failure(f"QEMU's monitor cannot be used: {error}") from error
             raise self.failure(f"QEMU did not start (exit status {status})") from error
         except QMPError as error:
             raise self.failure(f"QEMU's monitor failed: {error}") from error

@@ -51,7 +51,10 @@ def build_initramfs(*, busybox: bytes, init: bytes, modules: Mapping[str, bytes]
     _check_busybox(busybox)
     files = {"init": (0o755, init), "bin/busybox": (0o755, busybox)}
     for name, body in modules.items():
-        files[f"modules/{_module_name(name)}"] = (0o644, _module_body(name, body))
+        path = f"modules/{_module_name(name)}"
+        if path in files:
+            raise SpecError("comes twice", origin=f"module {name!r}")
+        files[path] = (0o644, _module_body(name, body))
     archive = b"".join(_members(files))
     return archive + bytes(-len(archive) % 512)
 
