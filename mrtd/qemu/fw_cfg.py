@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,26 +20,14 @@ from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.argv import machine_arguments
 from mrtd.qemu.chipset import Pci
 from mrtd.qemu.devices import stand_ins, tpm_ids
+from mrtd.qemu.items import BOOT_MENU, SIGNATURE, read_directory, read_item
 from mrtd.qemu.pci import Cpu, Mmio64Rule, Window, classic_size, parse_e820
 from mrtd.qemu.process import Process, running
 from mrtd.qemu.qmp import Qmp
 from mrtd.qemu.qtest import Qtest
 from mrtd.qemu.tpm import InertTpm
-from mrtd.reader import Reader
 from mrtd.registers import Target
 
-_ORIGIN: Final = "fw_cfg directory"
-_DIRECTORY: Final = 0x19
-_BOOT_MENU: Final = 0x0E
-_MAX_FILES: Final = 1024
-_MAX_BLOB: Final = 64 << 20
-_DMA_PORT: Final = 0x514
-_DMA_SELECT: Final = 8
-_DMA_READ: Final = 2
-_DMA_ERROR: Final = 1
-_REQUEST_AT: Final = 0x10000  # in the first 640 KiB, which every machine has as RAM
-_BUFFER_AT: Final = 0x20000
-_BUFFER_SIZE: Final = 0x40000
 # What firmware measures, and what it works that out from. Never etc/boot/*, which can be large and
 # slow, nor etc/smi/*, which changes when it is read.
 _WANTED: Final = (
@@ -81,40 +68,6 @@ class FwCfg:
     qemu_version: str
     files: Mapping[str, bytes]
     boot_menu: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryEntry:
-    """A file of the fw_cfg directory: its name, size in bytes and selector key."""
-
-    name: str
-    size: int
-    key: int
-
-
-def parse_directory(blob: bytes) -> tuple[DirectoryEntry, ...]:
-    """The fw_cfg file directory (item 0x19): a count, then 64 bytes per file, all big-endian.
-
-    Raises:
-        ToolFailed: it breaks its format, names a file twice or has bytes left over.
-    """
-    reader = Reader(blob, origin=_ORIGIN, error=ToolFailed)
-    count = int.from_bytes(reader.take(4, "count"), "big")
-    if count > _MAX_FILES:
-        raise reader.fail(f"{count} files, at most {_MAX_FILES} are believed", "count")
-    entries: dict[str, DirectoryEntry] = {}
-    for _ in range(count):
-        size, key, _, raw = struct.unpack(">IHH56s", reader.take(64, "file"))
-        name, _, padding = raw.partition(b"\0")
-        if not name or any(padding) or not all(0x20 <= byte < 0x7F for byte in name):
-            raise reader.fail(f"{raw!r} is no file name", "name")
-        if name.decode() in entries:
-            raise reader.fail(f"{name.decode()} is there twice", "name")
-        if size > _MAX_BLOB:
-            raise reader.fail(f"{name.decode()} has {size} bytes", "size")
-        entries[name.decode()] = DirectoryEntry(name.decode(), size, key)
-    reader.expect_end("directory")
-    return tuple(entries.values())
 
 
 def dump(
@@ -189,16 +142,14 @@ def dump(
 
 
 def _ask(process: Process, qtest: Qtest, qmp: Qmp, *, ecam_base: int, mmio64: Mmio64Rule) -> FwCfg:
-    if _read(qtest, 0, 4) != b"QEMU":
+    if read_item(qtest, SIGNATURE, 4) != b"QEMU":
         raise process.failure("fw_cfg has no signature")
-    count = _read(qtest, _DIRECTORY, 4)
-    size = 4 + 64 * min(int.from_bytes(count, "big"), _MAX_FILES + 1)
-    entries = {entry.name: entry for entry in parse_directory(_read(qtest, _DIRECTORY, size))}
+    entries = read_directory(qtest)
     missing = [name for name in (*_ACPI, "etc/e820") if name not in entries]
     if missing:
         raise process.failure(f"fw_cfg has no {', '.join(missing)}")
     early = {
-        name: _read(qtest, entry.key, entry.size)
+        name: read_item(qtest, entry.key, entry.size)
         for name, entry in entries.items()
         if name.startswith(_WANTED) and name not in _ACPI
     }
@@ -207,13 +158,13 @@ def _ask(process: Process, qtest: Qtest, qmp: Qmp, *, ecam_base: int, mmio64: Mm
     pci.place_window(_window(qmp, mmio64, early, process))
     # The first read of an ACPI file builds all of them, with the registers as they are now, and may
     # change their sizes: the directory is read again.
-    _read(qtest, entries[_ACPI[0]].key, 1)
-    entries = {entry.name: entry for entry in parse_directory(_read(qtest, _DIRECTORY, size))}
-    acpi = {name: _read(qtest, entries[name].key, entries[name].size) for name in _ACPI}
+    read_item(qtest, entries[_ACPI[0]].key, 1)
+    entries = read_directory(qtest)
+    acpi = {name: read_item(qtest, entries[name].key, entries[name].size) for name in _ACPI}
     return FwCfg(
         qmp.version,
         MappingProxyType(dict(sorted({**early, **acpi}.items()))),
-        _read(qtest, _BOOT_MENU, 2),
+        read_item(qtest, BOOT_MENU, 2),
     )
 
 
@@ -237,23 +188,6 @@ def _window(
         size=classic_size(files.get("opt/ovmf/X-PciMmio64Mb")),
         reserved_end=int.from_bytes(files.get("etc/reserved-memory-end", b""), "little"),
     )
-
-
-def _read(qtest: Qtest, key: int, size: int) -> bytes:
-    """Select an item and read its first bytes by DMA (fw_cfg.rst, "Guest-side DMA Interface")."""
-    blob = bytearray()
-    control = key << 16 | _DMA_SELECT | _DMA_READ
-    while len(blob) < size:
-        length = min(size - len(blob), _BUFFER_SIZE)
-        qtest.write(_REQUEST_AT, struct.pack(">IIQ", control, length, _BUFFER_AT))
-        qtest.outl(_DMA_PORT, 0)
-        qtest.outl(_DMA_PORT + 4, int.from_bytes(struct.pack(">I", _REQUEST_AT), "little"))
-        left = int.from_bytes(qtest.read(_REQUEST_AT, 4), "big")
-        if left:
-            raise ToolFailed(f"DMA of item {key:#x} ended with {left:#x}", origin="fw_cfg")
-        blob += qtest.read(_BUFFER_AT, length)
-        control = _DMA_READ
-    return bytes(blob)
 
 
 def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
