@@ -1,12 +1,12 @@
 """The measurement document: a derivation as JSON (schema ``mrtd.measurement/1``).
 
-The classes are the schema; ``docs/schema/measurement.json`` is generated from them. Unknown fields
-are refused when a document is read.
+The classes are the schema; ``docs/schema/measurement.schema.json`` is generated from them. Unknown
+fields are refused when a document is read.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -210,11 +210,6 @@ def read_document(data: bytes, *, origin: str) -> MeasurementDocument:
         if value is not None:
             Sha384.fromhex(value, origin=origin)
     return document
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the measurement document."""
-    return msgspec.json.schema(MeasurementDocument)
 
 
 def _rule(rule: Rule) -> RuleEntry:

@@ -12,7 +12,7 @@ from typing import Final
 
 from mrtd.errors import UnknownProfile
 from mrtd.firmware.profiles import PROFILES, FirmwareProfile, InitrdArgument, Step
-from mrtd.firmware.volumes import Contents, memoryview_bytes
+from mrtd.firmware.volumes import Contents
 
 # The loader's format strings (edk2 OvmfPkg/Library/X86QemuLoadImageLib, GenericQemuLoadImageLib)
 _INITRD_SUFFIX: Final = b" initrd=initrd\0"
@@ -88,8 +88,7 @@ def read_signals(image: memoryview, contents: Contents) -> Signals:
 def _version(contents: Contents) -> str:
     """The version string that occurs most often: PcdFirmwareVersionString is in several modules."""
     found: dict[str, int] = {}
-    for part in contents.unpacked:
-        data = memoryview_bytes(part)
+    for data in contents.unpacked:
         position = data.find(_YEAR)
         while position >= 0:
             text = _text_around(data, position)
@@ -99,7 +98,7 @@ def _version(contents: Contents) -> str:
     return max(found, key=lambda text: found[text], default="")
 
 
-def _text_around(data: bytes, position: int) -> str:
+def _text_around(data: bytearray, position: int) -> str:
     """The printable UTF-16 text that ``position`` is in."""
     before = data[max(0, position - _AROUND) : position]
     after = data[position : position + _AROUND]

@@ -8,6 +8,7 @@ measures the unpacked PEI and DXE volumes into PCR 0.
 from __future__ import annotations
 
 import lzma
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,7 @@ _VOLUME_SIGNATURE: Final = b"_FVH"
 _SIGNATURE_OFFSET: Final = 40
 _MAX_UNPACKED: Final = 1 << 27  # OVMF's volumes unpack to 13-17 MB
 _MAX_DEPTH: Final = 16
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Contents:
 
     volumes: tuple[memoryview, ...]
     modules: tuple[Module, ...]
-    unpacked: tuple[memoryview, ...]
+    unpacked: tuple[bytearray, ...]
 
     def names(self) -> frozenset[str]:
         """The names of all modules."""
@@ -67,13 +69,8 @@ class Contents:
 
     def holds(self, text: bytes, image: memoryview) -> bool:
         """Whether a byte string occurs in the image or in what it unpacks to."""
-        return any(text in memoryview_bytes(part) for part in (image, *self.unpacked))
-
-
-def memoryview_bytes(view: memoryview) -> bytes:
-    """The bytes object behind a whole view, without a copy where that is possible."""
-    owner = view.obj
-    return owner if isinstance(owner, bytes) and len(owner) == view.nbytes else bytes(view)
+        in_image = re.search(re.escape(text), image)  # searches a view without a copy
+        return in_image is not None or any(text in part for part in self.unpacked)
 
 
 class _Walk:
@@ -81,24 +78,24 @@ class _Walk:
         self.origin = origin
         self.volumes: list[memoryview] = []
         self.modules: list[Module] = []
-        self.unpacked: list[memoryview] = []
+        self.unpacked: list[bytearray] = []
         self.budget = _MAX_UNPACKED
 
     def fail(self, message: str, offset: int, field: str) -> MalformedFirmware:
         return MalformedFirmware(message, origin=self.origin, offset=offset, field=field)
 
-    def volumes_in(self, data: memoryview, depth: int) -> None:
-        if depth > _MAX_DEPTH:
-            raise self.fail("nested too deeply", 0, "firmware volume")
-        raw = memoryview_bytes(data)
-        position = raw.find(_VOLUME_SIGNATURE)
-        while position >= 0:
-            start = position - _SIGNATURE_OFFSET
-            length = self.volume(data, start, depth) if start >= 0 else 0
-            position = raw.find(_VOLUME_SIGNATURE, start + length if length else position + 4)
+    def image(self, image: memoryview) -> None:
+        """Walk all volumes of an image: they may stand anywhere in it."""
+        end = 0
+        for match in re.finditer(_VOLUME_SIGNATURE, image):
+            start = match.start() - _SIGNATURE_OFFSET
+            if start >= end:
+                end = start + self.volume(image, start, 0)
 
     def volume(self, data: memoryview, start: int, depth: int) -> int:
         """Walk the volume at ``start``; its length, or 0 if this is no volume."""
+        if depth > _MAX_DEPTH:
+            raise self.fail("nested too deeply", start, "firmware volume")
         reader = Reader(data, origin=self.origin, error=MalformedFirmware)
         reader.seek(start + 16, "firmware volume")
         if reader.remaining < 40:
@@ -156,7 +153,7 @@ class _Walk:
             if kind == _SECTION_NAME:
                 name = bytes(section[body:]).decode("utf-16-le", "replace").rstrip("\0")
             elif kind == _SECTION_VOLUME:
-                self.volumes_in(section[body:], depth + 1)
+                self.volume(section[body:], 0, depth + 1)
             elif kind == _SECTION_GUIDED and section[body : body + 16] == LZMA_SECTION:
                 name = self.unpack(section, body, depth) or name
             position = (position + size + 3) & ~3
@@ -164,18 +161,26 @@ class _Walk:
 
     def unpack(self, section: memoryview, body: int, depth: int) -> str:
         start = int.from_bytes(section[body + 16 : body + 18], "little")
+        if depth >= _MAX_DEPTH:
+            raise self.fail("nested too deeply", 0, "LZMA section")
+        decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE)
+        data, packed = bytearray(), section[start:]
         try:
-            data = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE).decompress(
-                section[start:], max_length=self.budget + 1
-            )
+            # in pieces: a DXE volume unpacks to 16 MB, and joining it would take as much again
+            while not decompressor.eof:
+                piece = decompressor.decompress(packed, max_length=_PIECE)
+                packed = section[:0]
+                data += piece
+                if len(data) > self.budget:
+                    raise self.fail(f"unpacks to more than {_MAX_UNPACKED:#x} bytes", 0,
+                                    "LZMA section")  # fmt: skip
+                if not piece and decompressor.needs_input:
+                    break  # the stream has no end mark and ends with the section
         except lzma.LZMAError as error:
             raise self.fail(f"cannot be unpacked: {error}", 0, "LZMA section") from error
         self.budget -= len(data)
-        if self.budget < 0 or depth >= _MAX_DEPTH:
-            raise self.fail(f"unpacks to more than {_MAX_UNPACKED:#x} bytes", 0, "LZMA section")
-        view = memoryview(data)
-        self.unpacked.append(view)
-        return self.sections_in(view, depth + 1)
+        self.unpacked.append(data)
+        return self.sections_in(memoryview(data), depth + 1)
 
 
 def unpack_firmware(image: memoryview, *, origin: str) -> Contents:
@@ -185,5 +190,5 @@ def unpack_firmware(image: memoryview, *, origin: str) -> Contents:
         MalformedFirmware: a volume, file or section breaks its format.
     """
     walk = _Walk(origin)
-    walk.volumes_in(image, 0)
+    walk.image(image)
     return Contents(tuple(walk.volumes), tuple(walk.modules), tuple(walk.unpacked))

@@ -1,7 +1,7 @@
 """``launch.toml``: one file that says what is launched, for the derivation and for the launch.
 
-The classes are the schema (``mrtd.launch/1``, see ``docs/launch-spec.md``); unknown keys are
-refused. Paths are relative to the spec's folder.
+The classes are the schema (``mrtd.launch/1``, see ``docs/launch-spec.md``, and, generated from
+them, ``docs/schema/launch.schema.json``); unknown keys are refused. Paths are relative to the spec's folder.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""The published JSON Schemas: ``python -m ci.schema`` writes them, ``--check`` finds drift."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from mrtd.document import MeasurementDocument
+from mrtd.launch.spec import LaunchSpec
+
+FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
+SCHEMAS: Final[dict[str, type]] = {
+    "launch.schema.json": LaunchSpec,
+    "measurement.schema.json": MeasurementDocument,
+}
+
+
+def schema_text(document: type) -> str:
+    """The JSON Schema of a document class, as it is published."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **msgspec.json.schema(document),
+    }
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the schemas, or check that the published ones are current."""
+    parser = argparse.ArgumentParser(prog="python -m ci.schema", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 on drift")
+    arguments = parser.parse_args(argv)
+    stale: list[str] = []
+    for name, document in SCHEMAS.items():
+        path, text = FOLDER / name, schema_text(document)
+        if arguments.check:
+            current = path.read_text(encoding="utf-8") if path.exists() else ""
+            stale += [] if current == text else [name]
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"stale: {', '.join(stale)}; run python -m ci.schema", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
