@@ -1,0 +1,174 @@
+"""Fuzz the parsers: whatever the bytes, only errors of ours may leave them.
+
+``python -m ci.fuzz [SECONDS] [--only NAME]`` gives each target so many seconds (default: 20), in a
+process of its own, starting from inputs that ``fixtures/`` builds. What breaks a parser is left in
+``.cache/fuzz/NAME/`` as ``crash-...``; such a finding becomes a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fixtures.acpi import build_tables
+from fixtures.bzimage import build_bzimage, win_certificate
+from fixtures.tdvf import build_tdvf
+from fixtures.varstore import GLOBAL, Variable, build_varstore
+from fixtures.volumes import Module
+from mrtd.boot.bzimage import read_kernel_facts
+from mrtd.boot.pe import authenticode
+from mrtd.errors import InputError
+from mrtd.eventlog.tcg2 import read_log
+from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
+from mrtd.firmware.tdvf import read_tdvf
+from mrtd.firmware.variables import read_variables
+from mrtd.firmware.volumes import unpack_firmware
+from mrtd.launch.spec import read_spec
+from mrtd.registers import Target
+
+_FOLDER: Final = Path(__file__).resolve().parents[1] / ".cache" / "fuzz"
+_SEED: Final = 1  # the same run finds the same things
+_MAX_INPUT: Final = 1 << 16
+_SLACK_SECONDS: Final = 120  # start, instrumentation, end
+
+# The parsers have to be instrumented while they are imported: before this module is.
+_CHILD: Final = """\
+import sys
+import atheris
+with atheris.instrument_imports(include=["mrtd"]):
+    import ci.fuzz
+ci.fuzz.fuzz_here(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzTarget:
+    """A parser, and inputs that it accepts."""
+
+    parse: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+
+
+def _spec_log() -> bytes:
+    """The first record of a SHA-384 log, and one event (TCG PC Client PFP, chapter 10.2)."""
+    head = b"Spec ID Event03\0" + bytes(4) + bytes([0, 2, 0, 2]) + (1).to_bytes(4, "little")
+    head += (0x0C).to_bytes(2, "little") + (48).to_bytes(2, "little") + b"\0"
+    first = bytes(4) + (3).to_bytes(4, "little") + bytes(20)
+    event = b"".join(n.to_bytes(4, "little") for n in (1, 4, 1)) + b"\x0c\0" + bytes(48)
+    return first + len(head).to_bytes(4, "little") + head + event + b"\4\0\0\0" + bytes(4)
+
+
+def _acpi(data: bytes) -> None:
+    derive_rsdp(data, origin="fuzz")
+    measured_files(derive_loader(data, origin="fuzz"), origin="fuzz")
+
+
+def _text(data: bytes) -> None:
+    read_spec(data.decode("utf-8", "replace"), origin="fuzz")
+
+
+_IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
+_SPEC: Final = b"""\
+schema = "mrtd.launch/1"
+[vmm]
+kind = "qemu"
+version = "10.1.0"
+[machine]
+memory = "2 GiB"
+vcpus = 2
+[firmware]
+path = "OVMF.fd"
+[boot]
+kind = "direct"
+kernel = "vmlinuz"
+"""
+
+TARGETS: Final[Mapping[str, FuzzTarget]] = {
+    "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
+    "event-log": FuzzTarget(
+        lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
+    ),
+    "kernel": FuzzTarget(
+        lambda data: read_kernel_facts(memoryview(data), origin="fuzz"), (build_bzimage(),)
+    ),
+    "pe": FuzzTarget(
+        lambda data: authenticode(memoryview(data), origin="fuzz"),
+        (build_bzimage(), build_bzimage(certificate=win_certificate(b"x"), pe32=True)),
+    ),
+    "spec": FuzzTarget(_text, (_SPEC,)),
+    "tdvf": FuzzTarget(
+        lambda data: read_tdvf(memoryview(data), origin="fuzz"),
+        (_IMAGE, build_tdvf(table=False, legacy=True)),
+    ),
+    "variables": FuzzTarget(
+        lambda data: read_variables(memoryview(data), origin="fuzz"),
+        (build_varstore([Variable(GLOBAL, "PK", b"key")]), build_varstore(authenticated=False)),
+    ),
+    "volumes": FuzzTarget(
+        lambda data: unpack_firmware(memoryview(data), origin="fuzz"),
+        (_IMAGE, build_tdvf(modules=[Module("A")], compressed=False)),
+    ),
+}
+
+
+def attempt(target: FuzzTarget, data: bytes) -> None:
+    """Parse; an `InputError` is an answer, anything else a finding."""
+    try:
+        target.parse(data)
+    except InputError:
+        return
+
+
+def fuzz_here(name: str, seconds: int) -> None:
+    """Fuzz one target in this process, which atheris ends."""
+    atheris = importlib.import_module("atheris")  # untyped, and only in its own session
+    target = TARGETS[name]
+    folder = _FOLDER / name
+    (folder / "corpus").mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(target.seeds):
+        (folder / "corpus" / f"seed-{number}").write_bytes(seed)
+    options = {
+        "artifact_prefix": f"{folder}/",
+        "max_len": _MAX_INPUT,
+        "max_total_time": seconds,
+        "rss_limit_mb": 2048,
+        "seed": _SEED,
+        "timeout": 10,
+        "verbosity": 0,
+        "print_final_stats": 1,
+    }
+    arguments = [f"-{key}={value}" for key, value in options.items()]
+    atheris.Setup([sys.argv[0], *arguments, str(folder / "corpus")], lambda d: attempt(target, d))
+    atheris.Fuzz()
+
+
+def main(arguments: list[str]) -> int:
+    """Fuzz targets one after the other; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ci.fuzz")
+    parser.add_argument("seconds", nargs="?", type=int, default=20)
+    parser.add_argument("--only", choices=sorted(TARGETS))
+    options = parser.parse_args(arguments)
+    broken = []
+    for name in [options.only] if options.only else TARGETS:
+        command = [sys.executable, "-c", _CHILD, name, str(options.seconds)]
+        try:
+            done = subprocess.run(command, check=False, timeout=options.seconds + _SLACK_SECONDS)
+        except subprocess.TimeoutExpired:
+            broken.append(name)
+            continue
+        if done.returncode:
+            broken.append(name)
+        print(f"fuzz {name}: {'broken' if done.returncode else 'ok'}", flush=True)
+    if broken:
+        print(f"broken: {', '.join(broken)}; inputs in {_FOLDER}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
