@@ -94,9 +94,9 @@ def _read_header(reader: Reader, origin: str, target: Target) -> tuple[dict[int,
     sizes: dict[int, int] = {}
     for _ in range(spec.u32("number of algorithms")):
         algorithm = spec.u16("algorithm")
-        size = spec.u16("digest size")
         if algorithm in sizes:
-            raise spec.fail(f"algorithm {algorithm:#06x} is listed twice", "algorithm")
+            raise spec.fail(f"{algorithm:#06x} is listed twice", "algorithm")
+        size = spec.u16("digest size")
         if size != _DIGEST_SIZES.get(algorithm, size):
             raise spec.fail(f"{size} bytes for algorithm {algorithm:#06x}", "digest size")
         sizes[algorithm] = size
@@ -164,7 +164,6 @@ def _register(reader: Reader, index: int, target: Target) -> RegisterName:
 def _expect_padding(reader: Reader) -> None:
     """After the end mark: the fill bytes of the log area, and nothing that could be an event."""
     rest = bytes(reader.take(reader.remaining, "padding"))
-    fill = rest.lstrip(b"\xff").lstrip(b"\0")
-    if fill:
-        reader.seek(reader.offset - len(fill), "padding")
-        raise reader.fail(f"{len(fill)} bytes after the end of the log", "padding")
+    strange = rest.lstrip(b"\xff").lstrip(b"\0")
+    reader.seek(reader.offset - len(strange), "padding")
+    reader.expect_end("padding after the end of the log")
