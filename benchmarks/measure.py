@@ -1,0 +1,132 @@
+"""Speed, as ratios of two measurements of the same run: machines differ, ratios hardly do.
+
+``python -m benchmarks.measure`` prints a line each for: MRTD against hashing the same bytes; a
+whole ``mrtd measure`` process against a process that only imports and hashes; the memory that it
+takes. Nothing here is a test: a busy machine is no bug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ci.example import Example, embedded_example, real_example, write_example
+from mrtd.errors import MrtdError
+from mrtd.firmware.td_build import BuildPass, TdBuild, fold, td_build
+from mrtd.firmware.tdvf import PAGE, read_tdvf
+from mrtd.launch.spec import PageOrder
+
+_ROUNDS: Final = 7
+_SECONDS: Final = 300
+_MRTD_BOUND: Final = 2.5
+_PROCESS_BOUND: Final = 1.5
+_ADD_RECORD: Final = 128  # bytes that are hashed when a page is added
+_EXTEND_RECORDS: Final = 16 * (128 + 256)  # and when it is extended
+_FLOOR: Final = """\
+import argparse, hashlib, sys, tomllib
+import msgspec
+for name in sys.argv[2:]:
+    with open(name, "rb") as file:
+        hashlib.file_digest(file, "sha384")
+hashlib.sha384(bytes(int(sys.argv[1])))
+"""
+
+
+def best(action: Callable[[], object], rounds: int = _ROUNDS) -> float:
+    """The shortest of some runs, in seconds: what else the machine did disturbs it least."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def record_bytes(build: TdBuild) -> int:
+    """How many bytes a TD build hashes."""
+    total = 0
+    for step in build.steps:
+        pages = step.section.memory_size // PAGE
+        if step.build_pass is not BuildPass.EXTEND:
+            total += pages * _ADD_RECORD
+        if step.build_pass is not BuildPass.ADD:
+            total += pages * _EXTEND_RECORDS
+    return total
+
+
+def bench_mrtd(firmware: bytes) -> None:
+    """MRTD against one hash call over as many bytes."""
+    image = memoryview(firmware)
+    build = td_build(read_tdvf(image, origin="firmware"), PageOrder.PER_PAGE)
+    records = bytes(record_bytes(build))
+    ours = best(lambda: fold(build, image))
+    floor = best(lambda: hashlib.sha384(records))
+    _report("MRTD", f"{len(firmware) >> 20} MiB of firmware", ours, floor, _MRTD_BOUND)
+
+
+def bench_process(example: Example, folder: Path) -> None:
+    """A whole ``mrtd measure`` with blobs given against imports and the raw hashing."""
+    spec = folder / "launch.toml"
+    image = memoryview(example.files["OVMF.fd"])
+    build = td_build(read_tdvf(image, origin="firmware"), PageOrder.PER_PAGE)
+    inputs = [folder / name for name in ("OVMF.fd", "vmlinuz", "initrd.img")]
+    measure = [sys.executable, "-m", "mrtd.cli.main", "measure", str(spec), "--json"]
+    floor = [sys.executable, "-c", _FLOOR, str(record_bytes(build)), *map(str, inputs)]
+    ours, raw = best(lambda: _run(measure)), best(lambda: _run(floor))
+    _report("mrtd measure", "whole process", ours, raw, _PROCESS_BOUND)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(f"  largest child process so far: {before >> 10} MiB")
+
+
+def _with_blobs(example: Example) -> Example:
+    """The example with ACPI tables given, so that QEMU is not part of what is timed."""
+    embedded = embedded_example()
+    text = example.files["launch.toml"].decode()
+    given = 'profile = "edk2-202502"\n\n[acpi]\ntables = "acpi_tables.bin"\n'
+    if "[acpi]" not in text:
+        text = text.replace("[boot]", f"{given}\n[boot]", 1)
+    files = example.files | {
+        "launch.toml": text.encode(),
+        "acpi_tables.bin": embedded.files["acpi_tables.bin"],
+    }
+    return Example(example.kind, example.label, files, example.packages, None)
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_SECONDS)
+
+
+def _report(name: str, what: str, ours: float, floor: float, bound: float) -> None:
+    ratio = ours / floor
+    verdict = "within" if ratio <= bound else "OVER"
+    print(
+        f"{name}: {what}: {ours * 1000:.1f} ms, floor {floor * 1000:.1f} ms, "
+        f"ratio {ratio:.2f}, {verdict} the bound of {bound}"
+    )
+
+
+def main() -> int:
+    """Run all of it; the exit code."""
+    try:
+        example = real_example()
+    except MrtdError as error:
+        print(f"bench: {error}; measuring the embedded example", file=sys.stderr)
+        example = embedded_example()
+    print(f"example ({example.kind}): {example.label}")
+    bench_mrtd(example.files["OVMF.fd"])
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = _with_blobs(example)
+        write_example(blobs, Path(folder, "example"))
+        bench_process(blobs, Path(folder, "example"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
