@@ -1,4 +1,4 @@
-"""The whole way from a spec file to a derivation: reads files, asks QEMU, derives."""
+"""The whole way from a spec to a derivation: reads its files, asks QEMU, derives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrtd.firmware.identify import Firmware, identify
 from mrtd.firmware.volumes import unpack_firmware
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
-from mrtd.launch.spec import LaunchSpec, read_spec_file
+from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.vmm import same_version
 from mrtd.registers import Target, Unpinned
 
@@ -43,27 +43,27 @@ class MeasureOptions:
 
 
 def measure(
-    path: Path,
+    spec: LaunchSpec,
+    folder: Path,
     options: MeasureOptions = MeasureOptions(),
     *,
     progress: Progress = lambda _: None,
 ) -> Derivation:
-    """Derive the measurements of the launch that a ``launch.toml`` describes.
+    """Derive the measurements of a launch.
 
     Args:
-        path: the spec.
+        spec: the launch.
+        folder: what its paths are relative to.
         options: how to measure.
         progress: told what is being done, in a few words.
 
     Raises:
         MrtdError: an input is wrong, or QEMU is missing, refuses the machine or fails.
     """
-    progress("reading the spec")
-    spec = read_spec_file(path)
     if options.vars is not None:
         spec = _with_vars(spec, options.vars)
     progress("reading firmware, kernel and initrd")
-    inputs = load_inputs(spec, path.parent)
+    inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
     name = inputs.firmware_name
     must_unpack = (

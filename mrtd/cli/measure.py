@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print, compare; the exit code."""
     from mrtd.cli.output import Progress, write_whole  # noqa: PLC0415
     from mrtd.document import encode, to_document  # noqa: PLC0415
+    from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
     from mrtd.measure import MeasureOptions, measure  # noqa: PLC0415
     from mrtd.registers import Target  # noqa: PLC0415
 
@@ -92,9 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
     )
     try:
-        document = to_document(measure(arguments.spec, options, progress=progress))
+        spec = read_spec_file(arguments.spec)
+        derivation = measure(spec, arguments.spec.parent, options, progress=progress)
     finally:
         progress.clear()
+    document = to_document(derivation)
     comparison = None if expected is None else _compare(expected, document)
     if arguments.output is not None:
         write_whole(arguments.output, encode(document))

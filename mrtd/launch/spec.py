@@ -1,7 +1,8 @@
 """``launch.toml``: one file that says what is launched, for the derivation and for the launch.
 
-The classes are the schema (``mrtd.launch/1``, see ``docs/launch-spec.md``, and, generated from
-them, ``docs/schema/launch.schema.json``); unknown keys are refused. Paths are relative to the spec's folder.
+The classes are the schema (``mrtd.launch/1``), which ``docs/launch-spec.md`` explains and
+``docs/schema/launch.schema.json`` repeats. Unknown keys are refused; paths are relative to the
+spec's folder.
 """
 
 from __future__ import annotations
