@@ -6,7 +6,8 @@ from typing import Final
 
 from mrtd.errors import MrtdError
 
-_LINES: Final = 20
+_FIRST: Final = 5
+_LAST: Final = 20
 _LINE_LENGTH: Final = 200
 
 
@@ -17,8 +18,8 @@ class LaunchFailed(MrtdError):
 
     Attributes:
         reason: what happened, in one sentence.
-        evidence: the last lines of each output by its name (``serial``, ``qemu``, ``swtpm``),
-            control characters escaped; outputs that said nothing are left out.
+        evidence: an `excerpt` of each output by its name (``serial``, ``swtpm``,
+            ``qemu-system-x86_64``); outputs that said nothing are left out.
     """
 
     def __init__(
@@ -26,23 +27,28 @@ class LaunchFailed(MrtdError):
     ) -> None:
         self.reason = reason
         self.evidence = {
-            name: lines for name, text in (outputs or {}).items() if (lines := last_lines(text))
+            name: lines for name, text in (outputs or {}).items() if (lines := excerpt(text))
         }
         shown = [f"launch failed: {reason}"]
         for name, lines in self.evidence.items():
-            shown.append(f"last lines of {name}:")
+            shown.append(f"{name}:")
             shown.extend(f"  {line}" for line in lines)
         super().__init__("\n".join(shown), hint=hint)
 
 
-def last_lines(text: bytes) -> tuple[str, ...]:
-    """The last 20 lines that are not blank, of 200 characters at most, safe to print.
+def excerpt(text: bytes) -> tuple[str, ...]:
+    """The first 5 and the last 20 lines that are not blank, 200 characters of each, safe to print.
+
+    QEMU names an error first and dumps a CPU's registers then; a guest's last words count.
 
     A guest writes what it likes: nothing of it may reach a terminal or a CI log as a control
     sequence.
     """
-    lines = (printable(line.rstrip()) for line in text.splitlines())
-    return tuple(line[:_LINE_LENGTH] for line in lines if line)[-_LINES:]
+    lines = [line for line in map(bytes.rstrip, text.splitlines()) if line]
+    left_out = len(lines) - _FIRST - _LAST
+    if left_out > 0:
+        lines[_FIRST:-_LAST] = [b"[%d lines left out]" % left_out]
+    return tuple(printable(line)[:_LINE_LENGTH] for line in lines)
 
 
 def printable(text: bytes) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci import payload
-from ci.errors import LaunchFailed, last_lines
+from ci.errors import LaunchFailed, excerpt
 from ci.payload import read_payload
 
 
@@ -117,13 +117,14 @@ def test_nothing_foreign_from_any_archive(body: bytes) -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_the_last_lines_are_safe_to_print(text: bytes) -> None:
-    lines = last_lines(text)
-    assert len(lines) <= 20
+def test_an_excerpt_is_safe_to_print(text: bytes) -> None:
+    lines = excerpt(text)
+    assert len(lines) <= 26
     assert all(line.isprintable() and len(line) <= 200 for line in lines)
 
 
-def test_the_last_lines_are_the_last() -> None:
+def test_an_excerpt_has_the_beginning_and_the_end() -> None:
     text = b"\n".join(b"line %d" % number for number in range(50)) + b"\n\n\x1b[0m \xff\r\n"
-    lines = last_lines(text)
+    lines = excerpt(text)
+    assert lines[:6] == (*(f"line {number}" for number in range(5)), "[26 lines left out]")
     assert lines[-2:] == ("line 49", "\\x1b[0m \\xff")
