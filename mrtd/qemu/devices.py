@@ -16,7 +16,8 @@ from mrtd.errors import SpecError
 from mrtd.launch.spec import LaunchSpec
 
 # The slot of a vhost device looks to ACPI like that of any virtio device (build_append_pcihp_slots
-# in QEMU's hw/acpi), but the device itself needs /dev/vhost-* of the host.
+# in QEMU's hw/acpi; compared with the real device in QEMU 7.2 and 11.1, its ioctls answered by a
+# stub), but the device itself needs /dev/vhost-vsock of the host.
 _VHOST_VSOCK: Final = "vhost-vsock-pci"
 _STAND_IN: Final = "virtio-rng-pci"
 _VSOCK_ONLY: Final = frozenset(("guest-cid", "vhostfd", "seqpacket"))

@@ -116,12 +116,13 @@ def running(
             (folder / file).write_bytes(contents)
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-        if not os.access(argv[0], os.X_OK):
-            raise ToolMissing(f"{argv[0]}: cannot be executed")
+        program = shutil.which(argv[0])
+        if program is None:
+            raise ToolMissing(f"{argv[0]} cannot be executed", hint="is it there, and a program?")
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             try:
                 child = subprocess.Popen(
-                    [*prefix, *argv],
+                    [*prefix, str(Path(program).absolute()), *argv[1:]],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from mrtd.errors import SpecError
 from mrtd.qemu.argv import machine_arguments, phys_bits_known
 from mrtd.qemu.devices import parse_device, stand_ins, tpm_ids
 from mrtd.registers import Target
+from tests.conftest import ROOT
 from tests.qemu.machines import launch
 
 
@@ -170,3 +173,14 @@ def test_options_never_add_arguments(options: dict[str, str | bool]) -> None:
     plain = value(found, "-machine").replace(",,", "")
     assert plain.count(",") == len(options)
     assert len(found) == len(arguments(target=Target.TPM))
+
+
+def test_asking_qemu_loads_no_heavy_module() -> None:
+    heavy = ("asyncio", "concurrent.futures", "logging", "qemu", "requests", "rich", "ssl")
+    program = (
+        f"import sys, mrtd.qemu.fw_cfg; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == "[]"
