@@ -38,8 +38,8 @@ async def background(job: Coroutine[None, None, _T]) -> AsyncIterator[asyncio.Ta
         yield task
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Not `await task`: whether this very block is being cancelled must not get lost.
+        await asyncio.wait([task])
 
 
 async def ended(process: Process) -> int:

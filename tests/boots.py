@@ -29,6 +29,9 @@ CHANNEL_DEVICES: Final = (
 )
 """What the harness needs in every machine: the payload's port and the console."""
 
+BOOT_TIMEOUT: Final = 240.0
+"""Seconds; less than a test may take, so that a hanging guest fails with its evidence."""
+
 FW_CFG_MODULE: Final = "kernel/drivers/firmware/qemu_fw_cfg.ko.xz"
 
 
@@ -111,7 +114,7 @@ class Boots:
 
     @staticmethod
     def _boot(spec: LaunchSpec, folder: Path, qemu: Path | None, stored: Path) -> None:
-        result = boot_plain(spec, folder=folder, qemu=qemu)
+        result = boot_plain(spec, folder=folder, qemu=qemu, timeout=BOOT_TIMEOUT)
         stored.write_bytes(
             msgspec.msgpack.encode(
                 _Stored(

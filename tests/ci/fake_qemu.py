@@ -6,7 +6,6 @@ Installed by a test as an executable; for what a real QEMU cannot be made to do 
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import sys
@@ -42,7 +41,6 @@ def requests(monitor: socket.socket) -> Iterator[dict[str, Any]]:
 def main() -> int:
     here = Path(sys.argv[0]).parent
     scenario: dict[str, Any] = json.loads((here / "scenario.json").read_text())
-    (here / "pid").write_text(str(os.getpid()))
     (here / "bios").write_bytes(Path(sys.argv[sys.argv.index("-bios") + 1]).read_bytes())
     sys.stderr.write(scenario.get("stderr", ""))
     sys.stderr.flush()
@@ -58,6 +56,7 @@ def main() -> int:
         answers = {"query-version": scenario.get("version"), "query-status": scenario.get("status")}
         say({"return": answers.get(request["execute"]) or {}, "id": request.get("id")})
         if request["execute"] == "cont":
+            (here / "running").touch()
             serial.sendall(scenario.get("serial", "").encode())
             payload.sendall(bytes.fromhex(scenario.get("payload", "")))
             for event in scenario.get("events", []):

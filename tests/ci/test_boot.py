@@ -12,7 +12,7 @@ from ci.launch import boot_plain
 from mrtd.eventlog import replay
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import ZERO, Exact, RegisterName, Sha384, Target
-from tests.boots import Boots, Scenario, scenario_spec
+from tests.boots import BOOT_TIMEOUT, Boots, Scenario, scenario_spec
 from tests.conftest import DebianParts, require_tool
 
 pytestmark = pytest.mark.boot
@@ -88,7 +88,7 @@ def test_a_failing_guest(
     initramfs = build_initramfs(busybox=debian.busybox.read_bytes(), init=init.encode())
     (tmp_path / "initrd").write_bytes(initramfs)
     with pytest.raises(LaunchFailed, match=reason) as failure:
-        boot_plain(scenario_spec(scenario), folder=tmp_path)
+        boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
     assert failure.value.evidence["serial"]
     assert str(failure.value).replace("\n", "").isprintable()
 
@@ -109,6 +109,6 @@ def test_qemu_refuses_a_device(debian: DebianParts, tmp_path: Path) -> None:
         firmware=debian.ovmf_2025_02, kernel=debian.kernel_6_12, devices=("no-such-device",)
     )
     with pytest.raises(LaunchFailed, match=r"QEMU did not start \(exit status 1\)") as failure:
-        boot_plain(scenario_spec(scenario), folder=tmp_path)
+        boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
     (line,) = failure.value.evidence["qemu-system-x86_64"]
     assert "'no-such-device' is not a valid device model name" in line

@@ -261,25 +261,30 @@ def test_a_file_of_the_spec_is_missing(bench: Bench, name: str) -> None:
         bench.boot(GOOD)
 
 
-def test_a_killed_harness_leaves_no_guest(bench: Bench) -> None:
-    if shutil.which("setpriv") is None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_harness_leaves_no_guest(bench: Bench, number: signal.Signals) -> None:
+    if number == signal.SIGKILL and shutil.which("setpriv") is None:
         pytest.skip("setpriv (util-linux) is not installed")
     bench.scenario(RUNS)
     (bench.folder / "spec.json").write_bytes(msgspec.json.encode(read_spec(SPEC, origin="test")))
+    temporary = Path(tempfile.gettempdir())
     harness = subprocess.Popen(
         [sys.executable, __file__, str(bench.folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": tempfile.gettempdir()},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        stderr=subprocess.DEVNULL,
     )
-    pid = bench.bin / "pid"
     try:
-        _until(pid.exists)
+        _until((bench.bin / "running").exists)
+        harness.send_signal(number)
+        _until(lambda: harness.poll() is not None)
     finally:
-        harness.send_signal(signal.SIGKILL)
+        harness.kill()
         harness.wait()
     _until(lambda: not processes_about(str(bench.folder)))
-    # Nobody was left to remove these.
-    for folder in Path(tempfile.gettempdir()).iterdir():
-        shutil.rmtree(folder)
+    if number == signal.SIGKILL:
+        # Nobody was left to remove these.
+        for folder in temporary.iterdir():
+            shutil.rmtree(folder)
 
 
 def _until(condition: Any) -> None:
