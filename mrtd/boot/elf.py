@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from mrtd.errors import MalformedKernel
 
+# A vmlinux has some 60 sections and 10 notes; a hostile file has 65535 with the same notes each.
+_MAX_PARTS: Final = 1 << 12
+_MAX_NOTES: Final = 1 << 12
 _BANNER: Final = re.compile(rb"Linux version (\d[!-~]{0,100})")
 
 
@@ -40,14 +44,23 @@ def read_elf(image: memoryview, *, origin: str) -> ElfFacts:
     data = bytes(image)
     try:
         elf = ELFFile(io.BytesIO(data))
-        found = [*elf.iter_sections(), *elf.iter_segments()]
-        parts = [part for part in found if isinstance(part, (NoteSection, NoteSegment))]
-        notes = [note for part in parts for note in part.iter_notes()]
+        found = itertools.islice(
+            itertools.chain(elf.iter_sections(), elf.iter_segments()), _MAX_PARTS + 1
+        )
+        all_parts = list(found)
+        parts = [part for part in all_parts if isinstance(part, (NoteSection, NoteSegment))]
+        notes = list(
+            itertools.islice((note for part in parts for note in part.iter_notes()), _MAX_NOTES + 1)
+        )
         machine = str(elf.get_machine_arch())
     except (ELFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError,
             OverflowError, UnicodeDecodeError, RecursionError, MemoryError) as error:  # fmt: skip
         # pyelftools lets these escape for malformed files
         raise MalformedKernel(f"malformed ELF: {error}", origin=origin) from error
+    if len(all_parts) > _MAX_PARTS or len(notes) > _MAX_NOTES:
+        raise MalformedKernel(
+            f"more than {_MAX_PARTS} sections and segments, or {_MAX_NOTES} notes", origin=origin
+        )
     build_id = next((n["n_desc"] for n in notes if n["n_type"] == "NT_GNU_BUILD_ID"), None)
     banner = _BANNER.search(data)
     return ElfFacts(

@@ -90,7 +90,8 @@ def pe_layout(image: memoryview, *, origin: str) -> PeLayout:
         raise reader.fail(f"{headers:#x} does not hold the headers", "SizeOfHeaders")
     parts.append((after, headers))
     reader.seek(optional + optional_size, "section table")
-    raw = sorted(_raw_section(reader, index) for index in range(sections))
+    raw = [_raw_section(reader, index) for index in range(sections)]
+    raw.sort(key=lambda part: part[0])  # edk2's insertion sort leaves equal offsets in file order
     parts.extend((start, start + size) for start, size in raw if size)
     total = headers + sum(size for _, size in raw)
     if len(image) < total + certificates:

@@ -107,17 +107,22 @@ def _video_mode(cmdline: str) -> int | None:
     for name, mode in _VIDEO_NAMES.items():
         if rest.startswith(name):
             return mode
-    match = re.match(r"(0[xX][0-9a-fA-F]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9})(?: |$)", rest)
-    if match is None:
+    match = re.match(r"(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,16}|[1-9][0-9]{0,15})(?: |\Z)", rest)
+    mode = -1 if match is None else _c_integer(match[1])
+    if not 0 <= mode <= 0xFFFFFFFF:
         raise InputError(
             f"{rest[:32]!r} is no video mode: QEMU refuses to start",
             origin="boot.cmdline",
             field="vga=",
         )
-    text = match[1]
+    return mode & 0xFFFF
+
+
+def _c_integer(text: str) -> int:
     octal = text.startswith("0") and text[1:].isdigit()
-    return (int(text, 8) if octal else int(text, 0)) & 0xFFFF
+    return int(text, 8) if octal else int(text, 0)
 
 
 def _put(head: bytearray, offset: int, value: int, size: int) -> None:
-    head[offset : offset + size] = value.to_bytes(size, "little")
+    # as QEMU's stw_p and stl_p: a very long command line wraps around
+    head[offset : offset + size] = (value % (1 << 8 * size)).to_bytes(size, "little")

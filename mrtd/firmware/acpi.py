@@ -35,6 +35,9 @@ _FADT_FACS: Final = (36, 4)
 _FADT_DSDT: Final = (40, 4)
 _FADT_X_DSDT: Final = (140, 8)
 _MAX_TABLES: Final = 64
+# Tables that point into fw_cfg files of their own, which the script allocates too:
+# qemu hw/acpi/vmgenid.c and nvdimm.c (SSDT), hw/acpi/aml-build.c build_tpm2, hw/acpi/ghes.c
+_SCRIPTED: Final = frozenset({"SSDT", "TPM2", "HEST"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,13 @@ def read_tables(blob: memoryview, *, origin: str) -> tuple[AcpiTable, ...]:
         if not (raw.isascii() and raw.decode("ascii").isalnum()):
             raise reader.fail(f"{raw!r} is no table signature", "ACPI table signature")
         length = reader.u32("ACPI table length")
-        if length < 8 or length > len(blob) - start:
+        if not _HEADER <= length <= len(blob) - start:
             raise reader.fail(f"{length:#x} bytes do not fit", f"ACPI table {raw.decode()} length")
         reader.seek(start + length, "ACPI table")
         tables.append(AcpiTable(raw.decode("ascii"), start, length))
         if len(tables) > _MAX_TABLES:
             raise reader.fail(f"more than {_MAX_TABLES} tables", "ACPI tables")
-    if any(blob[reader.offset :]):
+    if bytes(reader.take(reader.remaining, "ACPI tables padding")).strip(b"\0"):
         raise reader.fail("not a table and not zero", "ACPI tables padding")
     if not tables:
         raise reader.fail("no table", "ACPI tables")
@@ -112,33 +115,42 @@ def derive_loader(tables: bytes, *, origin: str) -> bytes:
         _allocate(RSDP_FILE, _RSDP_ALIGN, _ZONE_FSEG),
         _allocate(TABLES_FILE, _TABLES_ALIGN, _ZONE_HIGH),
     ]
-    rsdt = _one(found, "RSDT", origin)
+    _one(found, "RSDT", origin)
     _one(found, "FACP", origin)
     for table in found:
-        if table.signature == "FACS":
-            continue  # has no checksum
-        if table.signature == "FACP":
-            for offset, size in (_FADT_FACS, _FADT_DSDT, _FADT_X_DSDT):
-                if offset + size > table.length:
-                    raise MalformedAcpi(
-                        f"too short for the pointer at {offset}",
-                        origin=origin,
-                        offset=table.offset,
-                        field="FACP",
-                    )
-                commands.append(_pointer(TABLES_FILE, table.offset + offset, size))
-        elif table is rsdt:
-            commands.extend(
-                _pointer(TABLES_FILE, offset, 4)
-                for offset in range(table.offset + _HEADER, table.offset + table.length, 4)
-            )
-        commands.append(_checksum(TABLES_FILE, table.offset, table.length, _CHECKSUM))
+        commands += _table_commands(table, origin)
     commands.append(_pointer(RSDP_FILE, _RSDP_RSDT, 4))
     commands.append(_checksum(RSDP_FILE, 0, _RSDP_SIZE, 8))
     script = b"".join(commands)
     if len(script) > _LOADER_SIZE:
         raise MalformedAcpi(f"{len(commands)} loader commands", origin=origin, field="ACPI tables")
     return script.ljust(_LOADER_SIZE, b"\0")
+
+
+def _table_commands(table: AcpiTable, origin: str) -> list[bytes]:
+    """What the script does with one table: its pointers, then its checksum."""
+
+    def refuse(message: str, hint: str | None = None) -> MalformedAcpi:
+        return MalformedAcpi(
+            message, origin=origin, offset=table.offset, field=table.signature, hint=hint
+        )
+
+    if table.signature == "FACS":
+        return []  # has neither
+    if table.signature in _SCRIPTED:
+        raise refuse("the script does more for it than it shows", "give the script as acpi.loader")
+    pointers: list[tuple[int, int]] = []
+    if table.signature == "FACP":
+        pointers = [_FADT_FACS, _FADT_DSDT, _FADT_X_DSDT]
+    elif table.signature == "RSDT":
+        pointers = [(offset, 4) for offset in range(_HEADER, table.length, 4)]
+    for offset, size in pointers:
+        if offset + size > table.length:
+            raise refuse(f"too short for the pointer at {offset}")
+    return [
+        *(_pointer(TABLES_FILE, table.offset + offset, size) for offset, size in pointers),
+        _checksum(TABLES_FILE, table.offset, table.length, _CHECKSUM),
+    ]
 
 
 def measured_files(loader: bytes, *, origin: str) -> tuple[str, ...]:

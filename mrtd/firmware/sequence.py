@@ -208,7 +208,7 @@ class _Sequence:
             "CFV: variable store as built",
             Origin(
                 InputName.VARIABLES,
-                f"{self.inputs.tdvf.origin}+{section.data_offset:#x}..{len(content):#x}",
+                f"{self.inputs.tdvf.origin}+{section.data_offset:#x}, {len(content):#x} bytes",
             ),
         )  # fmt: skip
 

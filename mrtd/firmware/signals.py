@@ -24,6 +24,7 @@ _ACPI_EVENT: Final = b"ACPI DATA\0"
 _YEAR: Final = "20".encode("utf-16-le")
 _VERSION: Final = re.compile(r"(?:edk2-stable)?20[2-9]\d\.?(?:0[1-9]|1[0-2])[!-~]{0,40}")
 _AROUND: Final = 128  # bytes to look at on either side
+_MAX_YEARS: Final = 4096  # occurrences to look at; OVMF has 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,11 @@ def read_signals(image: memoryview, contents: Contents) -> Signals:
 def _version(contents: Contents) -> str:
     """The version string that occurs most often: PcdFirmwareVersionString is in several modules."""
     found: dict[str, int] = {}
+    left = _MAX_YEARS
     for data in contents.unpacked:
         position = data.find(_YEAR)
-        while position >= 0:
+        while position >= 0 and left:
+            left -= 1
             text = _text_around(data, position)
             if _VERSION.fullmatch(text):
                 found[text] = found.get(text, 0) + 1
@@ -102,7 +105,7 @@ def _text_around(data: bytearray, position: int) -> str:
     """The printable UTF-16 text that ``position`` is in."""
     before = data[max(0, position - _AROUND) : position]
     after = data[position : position + _AROUND]
-    tail = re.search(r"[!-~]*$", before[len(before) % 2 :].decode("utf-16-le", "replace"))
+    tail = re.search(r"[!-~]*\Z", before[len(before) % 2 :].decode("utf-16-le", "replace"))
     head = re.match(r"[!-~]*", after.decode("utf-16-le", "replace"))
     return (tail[0] if tail else "") + (head[0] if head else "")
 

@@ -194,10 +194,11 @@ def variable_data(variable: Variable) -> bytes:
     The digest of EV_EFI_VARIABLE_DRIVER_CONFIG and _AUTHORITY events is over these bytes; that of
     EV_EFI_VARIABLE_BOOT is over the data alone.
     """
+    name = variable.name.encode("utf-16-le")
     return (
         variable.vendor
-        + len(variable.name).to_bytes(8, "little")
+        + (len(name) // 2).to_bytes(8, "little")
         + len(variable.data).to_bytes(8, "little")
-        + variable.name.encode("utf-16-le")
+        + name
         + variable.data
     )

@@ -32,6 +32,10 @@ _SIGNATURE_OFFSET: Final = 40
 _MAX_UNPACKED: Final = 1 << 27  # OVMF's volumes unpack to 13-17 MB
 _MAX_DEPTH: Final = 16
 _PIECE: Final = 1 << 20
+# Bounds on what a hostile image can ask for: OVMF has 700 volumes, files and sections, and an LZMA
+# dictionary of 16 MiB.
+_MAX_PARTS: Final = 1 << 16
+_MAX_LZMA_MEMORY: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,15 @@ class _Walk:
         self.modules: list[Module] = []
         self.unpacked: list[bytearray] = []
         self.budget = _MAX_UNPACKED
+        self.parts = 0
 
     def fail(self, message: str, offset: int, field: str) -> MalformedFirmware:
         return MalformedFirmware(message, origin=self.origin, offset=offset, field=field)
+
+    def count(self, offset: int, field: str) -> None:
+        self.parts += 1
+        if self.parts > _MAX_PARTS:
+            raise self.fail(f"more than {_MAX_PARTS} volumes, files and sections", offset, field)
 
     def image(self, image: memoryview) -> None:
         """Walk all volumes of an image: they may stand anywhere in it."""
@@ -108,6 +118,7 @@ class _Walk:
         extended = reader.u16("extended header offset")
         if length < header or header < 56 or start + length > len(data):
             return 0  # the signature's four letters, elsewhere
+        self.count(start, "firmware volume")
         volume = data[start : start + length]
         self.volumes.append(volume)
         if kind in {FIRMWARE_FILE_SYSTEM2, FIRMWARE_FILE_SYSTEM3}:
@@ -128,6 +139,7 @@ class _Walk:
             header = volume[position : position + 24]
             if header == b"\xff" * 24:
                 return
+            self.count(position, "firmware file")
             size, body = int.from_bytes(header[20:23], "little"), 24
             if header[19] & _FILE_LARGE:
                 size, body = int.from_bytes(volume[position + 24 : position + 32], "little"), 32
@@ -143,6 +155,7 @@ class _Walk:
         """Walk a file's sections; its name, if one of them says it."""
         position, name = 0, ""
         while position + 4 <= len(data):
+            self.count(position, "firmware section")
             size, body = int.from_bytes(data[position : position + 3], "little"), 4
             if size == 0xFFFFFF:
                 size, body = int.from_bytes(data[position + 4 : position + 8], "little"), 8
@@ -163,7 +176,7 @@ class _Walk:
         start = int.from_bytes(section[body + 16 : body + 18], "little")
         if depth >= _MAX_DEPTH:
             raise self.fail("nested too deeply", 0, "LZMA section")
-        decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE)
+        decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MAX_LZMA_MEMORY)
         data, packed = bytearray(), section[start:]
         try:
             # in pieces: a DXE volume unpacks to 16 MB, and joining it would take as much again
@@ -175,7 +188,7 @@ class _Walk:
                     raise self.fail(f"unpacks to more than {_MAX_UNPACKED:#x} bytes", 0,
                                     "LZMA section")  # fmt: skip
                 if not piece and decompressor.needs_input:
-                    break  # the stream has no end mark and ends with the section
+                    raise self.fail(f"ends after {len(data):#x} unpacked bytes", 0, "LZMA section")
         except lzma.LZMAError as error:
             raise self.fail(f"cannot be unpacked: {error}", 0, "LZMA section") from error
         self.budget -= len(data)

@@ -8,6 +8,7 @@ from typing import Final
 from mrtd.errors import SpecError
 
 _UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LARGEST: Final = 1 << 52  # the widest guest physical address space
 _SIZE: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?\s*([KMGT])(?:iB)?")
 
 
@@ -18,7 +19,7 @@ def memory_bytes(text: str, *, origin: str, field: str) -> int:
     unit and ``GB`` is decimal by the book but binary to many tools, so both are refused.
 
     Raises:
-        SpecError: not a size, or no whole number of MiB.
+        SpecError: not a size, no whole number of MiB, or more than a guest can address.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -35,6 +36,8 @@ def memory_bytes(text: str, *, origin: str, field: str) -> int:
     size, rest = divmod(numerator, int("1" + "0" * len(digits)))
     if rest or size == 0 or size % (1 << 20):
         raise SpecError(f"{text!r} is not a whole number of MiB", origin=origin, field=field)
+    if size > _LARGEST:
+        raise SpecError(f"{text!r} is more than 4 PiB", origin=origin, field=field)
     return size
 
 

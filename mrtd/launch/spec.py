@@ -171,8 +171,6 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
     """
     try:
         spec = msgspec.convert(tomllib.loads(text), LaunchSpec)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"not TOML: {error}", origin=origin) from error
     except RecursionError as error:
         raise SpecError("nested too deeply", origin=origin) from error
     except msgspec.ValidationError as error:
@@ -183,6 +181,8 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
             field=path.rstrip("`").lstrip(".") or None,
             hint="docs/launch-spec.md lists every key",
         ) from error
+    except ValueError as error:  # of tomllib, and of int() for a number of 4300 digits
+        raise SpecError(f"not TOML: {error}", origin=origin) from error
     _check(spec, origin)
     return spec
 
@@ -206,8 +206,10 @@ def _check(spec: LaunchSpec, origin: str) -> None:
     if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
         raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
     texts = {
+        "vmm.version": [spec.vmm.version],
+        "machine.type": [spec.machine.type],
         "machine.cpu": [spec.machine.cpu],
-        "machine.options": [*spec.machine.options],
+        "machine.options": [*spec.machine.options, *map(str, spec.machine.options.values())],
         "machine.devices": list(spec.machine.devices),
         "machine.fw_cfg": [*spec.machine.fw_cfg, *spec.machine.fw_cfg.values()],
         "boot.cmdline": [spec.boot.cmdline],
