@@ -153,7 +153,7 @@ def fetch(
             # Whoever held the lock before may have fetched it.
             part = None if refresh else cached(name, cache)
             parts[name] = part or _fetch_one(known[name], cache, states, system)
-    return parts
+    return {name: parts[name] for name in wanted}
 
 
 def _fetch_one(
