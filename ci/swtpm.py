@@ -15,6 +15,8 @@ from ci.channels import ended
 from mrtd.errors import ToolMissing
 from mrtd.qemu.process import Process, running
 
+# A new swtpm has SHA-1 and SHA-512 banks too. edk2 switches off banks that it was built without and
+# resets the machine for it (Tcg2Pei, SyncPcrAllocationsAndPcrMask), which would end the boot.
 _BANKS: Final = "sha256,sha384"
 
 
