@@ -27,8 +27,7 @@ from ci.packages import DEFAULT_CACHE, QEMU_PROGRAM, Part, fetch
 from ci.system import distribution, find_program
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage
-from fixtures.tdvf import build_tdvf
-from fixtures.volumes import Module
+from fixtures.tdvf import LIKE_202502, build_tdvf
 from mrtd.errors import MrtdError
 
 _QEMU_SECONDS: Final = 30
@@ -59,7 +58,7 @@ devices = ["virtio-net-pci,netdev=net0", "virtio-blk-pci,drive=disk0"]
 
 [firmware]
 path = "{firmware}"
-{profile}
+{acpi}
 [boot]
 kind = "direct"
 kernel = "{kernel}"
@@ -144,16 +143,16 @@ def real_example(*, cache: Path = DEFAULT_CACHE) -> Example:
 
 def embedded_example() -> Example:
     """The example for machines without a mirror: small parts built here, nothing that runs."""
-    profile = 'profile = "edk2-202502"\n\n[acpi]\ntables = "' + _TABLES + '"\n'
+    acpi = f'\n[acpi]\ntables = "{_TABLES}"\n'
     return Example(
         kind="embedded",
         label="embedded minimal example: built by fixtures/, does not run",
         files={
-            _FILES["firmware"]: build_tdvf(modules=[Module("TdTcg2Dxe"), Module("UiApp")]),
+            _FILES["firmware"]: build_tdvf(modules=LIKE_202502),
             _FILES["kernel"]: build_bzimage(),
             _FILES["initrd"]: b"an initrd is measured as it is, whatever it holds\n",
             _TABLES: build_tables(hpet=False),
-            "launch.toml": _spec("embedded minimal example", [], _EMBEDDED_QEMU, profile),
+            "launch.toml": _spec("embedded minimal example", [], _EMBEDDED_QEMU, acpi),
         },
         packages=(),
         qemu=None,
@@ -180,10 +179,10 @@ def write_example(example: Example, out: Path) -> None:
         new.rename(out)
 
 
-def _spec(name: str, packages: Sequence[Package], qemu: str, profile: str = "") -> bytes:
+def _spec(name: str, packages: Sequence[Package], qemu: str, acpi: str = "") -> bytes:
     said = [f'"{package.name}" = "{package.version} ({package.suite})"\n' for package in packages]
     table = "\n[about.packages]\n" + "".join(said) if said else ""
-    text = _SPEC.format(name=name, packages=table, qemu=qemu, profile=profile, **_FILES)
+    text = _SPEC.format(name=name, packages=table, qemu=qemu, acpi=acpi, **_FILES)
     return text.encode()
 
 

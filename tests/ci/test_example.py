@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ci.example
+import mrtd.cli.main
 from ci.apt import PackagesUnavailable
 from ci.example import main, probe_qemu
 from ci.packages import DEFAULT_CACHE
@@ -47,6 +48,17 @@ def test_embedded_example_is_a_valid_spec_with_its_files(tmp_path: Path) -> None
     assert main(["--out", str(out), "--embedded"]) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["example"]
+
+
+def test_embedded_example_needs_no_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "example"
+    assert main(["--out", str(out), "--embedded"]) == 0
+    command = ["measure", str(out / "launch.toml"), "--json", "--strict", "--qemu", "none"]
+    assert mrtd.cli.main.main(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {entry["rule"] for entry in document["rules"].values()} == {"exact"}
+    assert document["about"]["name"] == "embedded minimal example"
+    assert [note for note in document["notes"] if note["level"] != "info"] == []
 
 
 def test_real_example_says_what_it_is_made_of(tmp_path: Path, debian: DebianParts) -> None:
