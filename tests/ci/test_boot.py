@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from ci.errors import LaunchFailed
 from ci.guest.initramfs import build_initramfs
 from ci.launch import boot_plain
-from mrtd.eventlog import replay
+from mrtd.eventlog import replay, type_name
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import ZERO, Exact, RegisterName, Sha384, Target
 from tests.boots import BOOT_TIMEOUT, Boots, Scenario, scenario_spec
@@ -112,3 +114,23 @@ def test_qemu_refuses_a_device(debian: DebianParts, tmp_path: Path) -> None:
         boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
     (line,) = failure.value.evidence["qemu-system-x86_64"]
     assert "'no-such-device' is not a valid device model name" in line
+
+
+def test_tpm2_tools_read_the_same_events(boots: Boots, scenario: Scenario, tmp_path: Path) -> None:
+    program = require_tool("tpm2")
+    booted = boots(scenario)
+    path = tmp_path / "log"
+    path.write_bytes(booted.result.log)
+    printed = subprocess.run([program, path], check=True, capture_output=True, text=True).stdout
+    theirs = re.findall(
+        r"PCRIndex: (\d+)\n  EventType: (\w+)\n  DigestCount: 2\n  Digests:\n"
+        r"  - AlgorithmId: sha256\n.*\n  - AlgorithmId: sha384\n    Digest: \"(\w+)\"",
+        printed,
+    )
+    log = read_log(booted.result.log, origin="guest", target=Target.TPM)
+    # The first one is the Spec ID event, which has a SHA-1 digest only.
+    ours = [
+        (event.register.removeprefix("pcr"), type_name(event.type), str(event.digest))
+        for event in log[1:]
+    ]
+    assert ours == theirs
