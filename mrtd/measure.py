@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mrtd.derive import Derivation, derive
-from mrtd.firmware.identify import Firmware, identify
-from mrtd.firmware.volumes import unpack_firmware
+from mrtd.firmware.identify import Firmware, examine, identify
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
 from mrtd.launch.spec import LaunchSpec
-from mrtd.qemu.vmm import same_version
 from mrtd.registers import Target, Unpinned
 
 if TYPE_CHECKING:
+    from mrtd.derive import Derivation
     from mrtd.qemu.fw_cfg import FwCfg
 
 Progress = Callable[[str], None]
@@ -71,13 +69,16 @@ def measure(
         or spec.firmware.secure_boot is None
         or options.target is Target.TPM
     )
-    unpacked = Background(lambda: unpack_firmware(image, origin=name)) if must_unpack else None
+    examined = Background(lambda: examine(image, origin=name)) if must_unpack else None
+    # Importing the rules takes as long as hashing a kernel: it runs while the threads work.
+    from mrtd.derive import derive  # noqa: PLC0415
+
     firmware = identify(
         image,
         origin=name,
         profile=spec.firmware.profile,
         secure_boot=spec.firmware.secure_boot,
-        unpacked=unpacked.result if unpacked else None,
+        examined=examined.result if examined else None,
     )
     fw_cfg = _ask_qemu(spec, firmware, options, progress)
     progress("deriving")
@@ -106,6 +107,7 @@ def _ask_qemu(
     from mrtd.qemu.fw_cfg import dump  # noqa: PLC0415
     from mrtd.qemu.pci import Mmio64Rule  # noqa: PLC0415
     from mrtd.qemu.process import find_qemu, qemu_version  # noqa: PLC0415
+    from mrtd.qemu.vmm import same_version  # noqa: PLC0415
 
     if not phys_bits_known(spec):
         return Unpinned(

@@ -77,7 +77,6 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, compare; the exit code."""
     from mrtd.cli.output import Progress, write_whole  # noqa: PLC0415
-    from mrtd.document import encode, to_document  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
     from mrtd.measure import MeasureOptions, measure  # noqa: PLC0415
     from mrtd.registers import Target  # noqa: PLC0415
@@ -97,6 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
         derivation = measure(spec, arguments.spec.parent, options, progress=progress)
     finally:
         progress.clear()
+    from mrtd.document import encode, to_document  # noqa: PLC0415
+
     document = to_document(derivation)
     comparison = None if expected is None else _compare(expected, document)
     if arguments.output is not None:

@@ -40,49 +40,72 @@ class Firmware:
     volumes: tuple[memoryview, memoryview] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What unpacking an image shows.
+
+    Attributes:
+        signals: what it shows of its build.
+        volumes: PEI and DXE volume, where there are such.
+    """
+
+    signals: Signals
+    volumes: tuple[memoryview, memoryview] | None
+
+
+def examine(image: memoryview, *, origin: str) -> Examined:
+    """Unpack an image and look at it: a tenth of a second. Raises `MalformedFirmware`."""
+    contents = unpack_firmware(image, origin=origin)
+    return Examined(read_signals(image, contents), _pei_and_dxe(contents))
+
+
 def identify(
     image: memoryview,
     *,
     origin: str,
     profile: str | None = None,
     secure_boot: bool | None = None,
-    unpacked: Callable[[], Contents] | None = None,
+    examined: Callable[[], Examined] | None = None,
 ) -> Firmware:
     """Identify a firmware image.
-
-    It is unpacked only if something has to be read from its volumes: a tenth of a second.
 
     Args:
         image: the whole image.
         origin: its name, for messages.
         profile: name of its profile; guessed if None.
         secure_boot: whether it is built with Secure Boot; read from the image if None.
-        unpacked: gives its contents; by default it is unpacked here, if that is needed.
+        examined: gives what `examine` does; None where profile and secure_boot are known and
+            nothing has to be read from the image's volumes.
 
     Raises:
         MalformedFirmware: the image breaks a format.
         UnknownProfile: the profile is not known, or has to be named.
     """
     tdvf = read_tdvf(image, origin=origin)
+    variables = variables_of(image, tdvf)
     named = None if profile is None else profile_named(profile, origin=origin)
-    if named is not None and secure_boot is not None and unpacked is None:
+    if examined is None:
+        if named is None or secure_boot is None:
+            return identify(
+                image, origin=origin, profile=profile, secure_boot=secure_boot,
+                examined=lambda: examine(image, origin=origin),
+            )  # fmt: skip
         return Firmware(
-            image, tdvf, variables_of(image, tdvf), named, guessed=False, secure_boot=secure_boot,
-            signals=None, contradictions=(), volumes=None,
+            image, tdvf, variables, named, guessed=False, secure_boot=secure_boot, signals=None,
+            contradictions=(), volumes=None,
         )  # fmt: skip
-    contents = unpacked() if unpacked else unpack_firmware(image, origin=origin)
-    signals = read_signals(image, contents)
-    chosen = guess_profile(signals, origin=origin) if named is None else named
+    found = examined()
+    chosen = guess_profile(found.signals, origin=origin) if named is None else named
     return Firmware(
         image,
         tdvf,
-        variables_of(image, tdvf),
+        variables,
         chosen,
         guessed=named is None,
-        secure_boot=signals.secure_boot if secure_boot is None else secure_boot,
-        signals=signals,
-        contradictions=contradictions(chosen, signals),
-        volumes=_pei_and_dxe(contents),
+        secure_boot=found.signals.secure_boot if secure_boot is None else secure_boot,
+        signals=found.signals,
+        contradictions=contradictions(chosen, found.signals),
+        volumes=found.volumes,
     )
 
 

@@ -6,6 +6,7 @@ fits if no signal contradicts it; two that fit are an error that names both, nev
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ _NAMED_BLOBS: Final = b"etc/boot/\0"
 _FW_CFG_EVENT: Final = b"QEMU FW CFG\0"
 _ACPI_EVENT: Final = b"ACPI DATA\0"
 # PcdFirmwareVersionString: "2025.02-8+deb13u1", "edk2-stable202411"; found by its year
-_YEAR: Final = "20".encode("utf-16-le")
+_YEAR: Final = re.compile(rb"2\0000\0[2-9]\0[0-9]\0")
 _VERSION: Final = re.compile(r"(?:edk2-stable)?20[2-9]\d\.?(?:0[1-9]|1[0-2])[!-~]{0,40}")
 _AROUND: Final = 128  # bytes to look at on either side
 _MAX_YEARS: Final = 4096  # occurrences to look at; OVMF has 90
@@ -89,15 +90,11 @@ def read_signals(image: memoryview, contents: Contents) -> Signals:
 def _version(contents: Contents) -> str:
     """The version string that occurs most often: PcdFirmwareVersionString is in several modules."""
     found: dict[str, int] = {}
-    left = _MAX_YEARS
-    for data in contents.unpacked:
-        position = data.find(_YEAR)
-        while position >= 0 and left:
-            left -= 1
-            text = _text_around(data, position)
-            if _VERSION.fullmatch(text):
-                found[text] = found.get(text, 0) + 1
-            position = data.find(_YEAR, position + 2)
+    years = ((data, match) for data in contents.unpacked for match in _YEAR.finditer(data))
+    for data, match in itertools.islice(years, _MAX_YEARS):
+        text = _text_around(data, match.start())
+        if _VERSION.fullmatch(text):
+            found[text] = found.get(text, 0) + 1
     return max(found, key=lambda text: found[text], default="")
 
 
