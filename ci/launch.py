@@ -59,7 +59,7 @@ _NO_LOG: Final = "the firmware and the kernel both need a driver for the TPM"
 
 _BACK_ENDS: Final = ("tpm", "qmp", "serial", "payload")
 _FIXED: Final = (
-    *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"),
+    *("-display", "none", "-no-reboot", "-S"),
     *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-mon", "chardev=qmp,mode=control"),
 )
 
