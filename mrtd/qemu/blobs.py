@@ -56,9 +56,7 @@ def acpi_blobs(
     return tuple(NamedBlob(name, fw_cfg.files[name], where) for name in names)
 
 
-def _given(
-    inputs: LaunchInputs, tables: LoadedFile, *, tpm: bool
-) -> tuple[NamedBlob, ...]:
+def _given(inputs: LaunchInputs, tables: LoadedFile, *, tpm: bool) -> tuple[NamedBlob, ...]:
     derived = f"derived from {tables.name}"
     loader, rsdp = inputs.acpi_loader, inputs.acpi_rsdp
     if loader is None and tpm:
@@ -92,9 +90,7 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
         return _items_of_spec(spec)
     items = {**fw_cfg.files, _BOOT_MENU: fw_cfg.boot_menu}
     where = f"QEMU {fw_cfg.qemu_version} fw_cfg"
-    return tuple(
-        NamedBlob(name, items[name], where) for name in MEASURED_FW_CFG if name in items
-    )
+    return tuple(NamedBlob(name, items[name], where) for name in MEASURED_FW_CFG if name in items)
 
 
 def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
@@ -105,7 +101,7 @@ def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
             Unpinned("a device has a bootindex, and QEMU was not asked for the boot order"),
             "machine.devices",
         )
-    roots = ()
+    roots: tuple[NamedBlob, ...] = ()
     if any("pxb" in device for device in spec.machine.devices):
         unknown = Unpinned("a device adds PCI roots, and QEMU was not asked how many")
         roots = (NamedBlob("etc/extra-pci-roots", unknown, "machine.devices"),)
