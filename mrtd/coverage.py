@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
@@ -24,8 +25,7 @@ class CoverageStatus(StrEnum):
     """The launch has no such input."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(msgspec.Struct, frozen=True):
     """What covers one input.
 
     Attributes:

@@ -8,8 +8,10 @@ TPM in a VM without TDX (target ``tpm``), so that a boot without TDX hardware ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
 from mrtd.boot.efi_stub import load_options, stub_events
@@ -37,6 +39,7 @@ from mrtd.firmware.sequence import (
 from mrtd.firmware.td_build import TdBuild, fold, td_build
 from mrtd.firmware.tdvf import SectionType
 from mrtd.firmware.variables import secure_boot_state
+from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
 from mrtd.launch.spec import LaunchSpec
 from mrtd.notes import Note, notes_of
@@ -61,8 +64,7 @@ if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
 
 
-@dataclass(frozen=True, slots=True)
-class Derivation:
+class Derivation(msgspec.Struct, frozen=True):
     """What a launch measures.
 
     Attributes:
@@ -114,16 +116,16 @@ def derive(
         InputError: an input is malformed, or contradicts the spec.
     """
     _check_firmware(firmware, target)
+    build = _td_build(spec, firmware) if target is Target.CC else None
+    # MRTD and the kernel's digest are most of the work: one core each
+    mrtd = Background(lambda: fold(build, firmware.image)) if build else None
     header = _header_row(spec, firmware, target)
     log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
     kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
     log += _kernel_events(spec, inputs, firmware, kernel, target)
-    build = None
     rules = dict(replay(log))
-    if target is Target.CC:
-        order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
-        build = td_build(firmware.tdvf, order)
-        rules[RegisterName.MRTD] = Exact(fold(build, firmware.image))
+    if mrtd is not None:
+        rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
@@ -141,6 +143,11 @@ def derive(
         notes=(),
     )
     return replace(derivation, notes=notes_of(derivation))
+
+
+def _td_build(spec: LaunchSpec, firmware: Firmware) -> TdBuild:
+    order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
+    return td_build(firmware.tdvf, order)
 
 
 def _check_firmware(firmware: Firmware, target: Target) -> None:
@@ -262,6 +269,6 @@ def _kernel_events(
             ),
             None if initrd is None else initrd.digest,
             target=target,
-            initrd_where="" if initrd is None else initrd.name,
+            initrd_where="" if initrd is None else initrd.file.name,
         )
     return (*stub, *exit_boot_services(target, firmware.profile))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from mrtd.firmware.identify import Firmware, examine, identify
 from mrtd.launch.background import Background
@@ -21,8 +22,7 @@ Progress = Callable[[str], None]
 _QEMU_SECONDS: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureOptions:
+class MeasureOptions(msgspec.Struct, frozen=True):
     """How to measure.
 
     Attributes:
@@ -40,10 +40,13 @@ class MeasureOptions:
     timeout: float = _QEMU_SECONDS
 
 
+DEFAULT_OPTIONS: Final = MeasureOptions()
+
+
 def measure(
     spec: LaunchSpec,
     folder: Path,
-    options: MeasureOptions = MeasureOptions(),
+    options: MeasureOptions = DEFAULT_OPTIONS,
     *,
     progress: Progress = lambda _: None,
 ) -> Derivation:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from mrtd.coverage import CoverageStatus
 from mrtd.firmware.variables import SecureBoot, secure_boot_state
@@ -27,8 +28,7 @@ class Level(StrEnum):
     """Where a choice came from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """A remark: its level, a stable code for programs, and a text for people."""
 
     level: Level

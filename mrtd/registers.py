@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedDocument
 
@@ -122,15 +123,13 @@ class Target(StrEnum):
     TPM = "tpm"
 
 
-@dataclass(frozen=True, slots=True)
-class Exact:
+class Exact(msgspec.Struct, frozen=True):
     """The register's value follows from the inputs."""
 
     value: Sha384
 
 
-@dataclass(frozen=True, slots=True)
-class Unpinned:
+class Unpinned(msgspec.Struct, frozen=True):
     """The value does not follow from the inputs; ``reason`` says why, for a person."""
 
     reason: str
@@ -139,8 +138,7 @@ class Unpinned:
 Rule = Exact | Unpinned
 
 
-@dataclass(frozen=True, slots=True)
-class Registers:
+class Registers(msgspec.Struct, frozen=True):
     """Registers of one launch, each with its rule, in the order of `RegisterName`.
 
     For target ``cc`` these are `LAUNCH_REGISTERS`, for ``tpm`` the PCRs that are extended.

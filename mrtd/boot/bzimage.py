@@ -6,8 +6,9 @@ Source: Linux Documentation/arch/x86/boot.rst ("The Real-Mode Kernel Header").
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedKernel
 from mrtd.firmware.guids import CC_MEASUREMENT_PROTOCOL
@@ -26,8 +27,7 @@ _IMMEDIATES: Final = 64  # bytes between the two halves of a GUID in code
 _FIRST_CC_RELEASE: Final = (6, 9)
 
 
-@dataclass(frozen=True, slots=True)
-class SetupHeader:
+class SetupHeader(msgspec.Struct, frozen=True):
     """The fields of the setup header that QEMU's loader looks at.
 
     Attributes:
@@ -43,8 +43,7 @@ class SetupHeader:
     initrd_addr_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class KernelFacts:
+class KernelFacts(msgspec.Struct, frozen=True):
     """What a kernel file says of itself.
 
     Attributes:

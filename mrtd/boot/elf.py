@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedKernel
 
@@ -16,8 +17,7 @@ _MAX_NOTES: Final = 1 << 12
 _BANNER: Final = re.compile(rb"Linux version (\d[!-~]{0,100})")
 
 
-@dataclass(frozen=True, slots=True)
-class ElfFacts:
+class ElfFacts(msgspec.Struct, frozen=True):
     """What an ELF kernel says of itself.
 
     Attributes:

@@ -7,8 +7,9 @@ is hashed, what is skipped, what is appended); PE/COFF specification (header off
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedKernel
 from mrtd.reader import Reader
@@ -24,8 +25,7 @@ _DIRECTORY: Final = 8
 _SECTION: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
-class PeLayout:
+class PeLayout(msgspec.Struct, frozen=True):
     """What of a PE image is hashed.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.registers import RegisterName, Sha384, Target, Unpinned
 
@@ -55,8 +56,7 @@ class InputName(StrEnum):
     LOG = "event log"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where an event came from, so that a mismatch is explained as an input, not as a hash.
 
     Attributes:
@@ -68,8 +68,7 @@ class Origin:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One measurement.
 
     Attributes:

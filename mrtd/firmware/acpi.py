@@ -9,8 +9,9 @@ Sources: qemu hw/acpi/bios-linker-loader.c (commands), hw/i386/acpi-build.c and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedAcpi
 from mrtd.reader import Reader
@@ -40,8 +41,7 @@ _MAX_TABLES: Final = 64
 _SCRIPTED: Final = frozenset({"SSDT", "TPM2", "HEST"})
 
 
-@dataclass(frozen=True, slots=True)
-class AcpiBlobs:
+class AcpiBlobs(msgspec.Struct, frozen=True):
     """The three fw_cfg files.
 
     Attributes:
@@ -57,8 +57,7 @@ class AcpiBlobs:
     tpm_log: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AcpiTable:
+class AcpiTable(msgspec.Struct, frozen=True):
     """A table in the blob: its signature, offset and length in bytes."""
 
     signature: str
@@ -123,7 +122,12 @@ def derive_loader(tables: bytes, *, origin: str) -> bytes:
     commands.append(_checksum(RSDP_FILE, 0, _RSDP_SIZE, 8))
     script = b"".join(commands)
     if len(script) > _LOADER_SIZE:
-        raise MalformedAcpi(f"{len(commands)} loader commands", origin=origin, field="ACPI tables")
+        raise MalformedAcpi(
+            f"{len(commands)} loader commands, more than the {_LOADER_SIZE // _COMMAND} of a page",
+            origin=origin,
+            field="ACPI tables",
+            hint="give the script as acpi.loader",
+        )
     return script.ljust(_LOADER_SIZE, b"\0")
 
 

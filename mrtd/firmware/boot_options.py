@@ -6,8 +6,9 @@ firmware volumes), edk2 OvmfPkg/Library/PlatformBootManagerLib (which options, i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.firmware.guids import (
     BOOT_MANAGER_MENU_APP,
@@ -27,8 +28,7 @@ _FIRMWARE_VOLUME: Final = 7
 _END: Final = bytes([0x7F, 0xFF, 4, 0])
 
 
-@dataclass(frozen=True, slots=True)
-class FirmwareApp:
+class FirmwareApp(msgspec.Struct, frozen=True):
     """A boot option for an application in the firmware's DXE volume.
 
     Attributes:

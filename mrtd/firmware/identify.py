@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.profiles import FirmwareProfile, profile_named
@@ -13,8 +14,7 @@ from mrtd.firmware.variables import Variable, read_variables
 from mrtd.firmware.volumes import Contents, unpack_firmware
 
 
-@dataclass(frozen=True, slots=True)
-class Firmware:
+class Firmware(msgspec.Struct, frozen=True):
     """An identified firmware image.
 
     Attributes:
@@ -40,8 +40,7 @@ class Firmware:
     volumes: tuple[memoryview, memoryview] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """What unpacking an image shows.
 
     Attributes:

@@ -8,9 +8,11 @@ behaves so. A row's ``unconfirmed`` text says that no log of real TDX hardware c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from mrtd.errors import UnknownProfile
 from mrtd.firmware.boot_options import (
@@ -49,16 +51,14 @@ class InitrdArgument(StrEnum):
     PREFIX = "prefix"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One step of a profile; ``unconfirmed`` is empty if a log of real hardware shows it."""
 
     step: Step
     unconfirmed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FirmwareProfile:
+class FirmwareProfile(msgspec.Struct, frozen=True):
     """What one family of firmware builds does.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.eventlog import Event, EventLog, EventType, InputName, Origin, register_of_pcr
 from mrtd.firmware.boot_options import boot_variables
@@ -36,8 +37,7 @@ MEASURED_FW_CFG: Final = (
 Blob = bytes | Unpinned
 
 
-@dataclass(frozen=True, slots=True)
-class NamedBlob:
+class NamedBlob(msgspec.Struct, frozen=True):
     """A blob that the firmware measures, or why it is not known; and where it came from."""
 
     name: str
@@ -45,8 +45,7 @@ class NamedBlob:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class FirmwareInputs:
+class FirmwareInputs(msgspec.Struct, frozen=True):
     """All that the firmware measures.
 
     Attributes:

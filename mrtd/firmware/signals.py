@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import UnknownProfile
 from mrtd.firmware.profiles import PROFILES, FirmwareProfile, InitrdArgument, Step
@@ -28,8 +29,7 @@ _AROUND: Final = 128  # bytes to look at on either side
 _MAX_YEARS: Final = 4096  # occurrences to look at; OVMF has 90
 
 
-@dataclass(frozen=True, slots=True)
-class Signals:
+class Signals(msgspec.Struct, frozen=True):
     """What the image shows of its build.
 
     Attributes:

@@ -7,9 +7,10 @@ Source: Intel TDX Module Base Architecture Specification, TDH.MEM.PAGE.ADD and T
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.tdvf import PAGE, Section, SectionType, Tdvf
@@ -20,7 +21,10 @@ _CHUNK: Final = 256  # bytes measured by one TDH.MR.EXTEND
 _RECORD: Final = 128
 _CHUNKS: Final = PAGE // _CHUNK
 _EXTEND: Final = _RECORD + _CHUNK
-_GPA: Final = slice(16, 24)  # of a record
+_GPA: Final = 16  # offset of the u64 GPA in a record
+_PAGE_ADD: Final = b"MEM.PAGE.ADD".ljust(_RECORD, b"\0")
+_MR_EXTEND: Final = b"MR.EXTEND".ljust(_EXTEND, b"\0")
+_BATCH: Final = 64  # pages whose records are hashed with one call
 # Far above any real TDVF; a bound on the work that a hostile size field can ask for.
 _MAX_ADDED: Final = 1 << 30
 
@@ -33,16 +37,14 @@ class BuildPass(StrEnum):
     ADD_EXTEND = "add+extend"
 
 
-@dataclass(frozen=True, slots=True)
-class TdBuildStep:
+class TdBuildStep(msgspec.Struct, frozen=True):
     """One pass over one section's pages, ascending: an entry of the `TdBuild` log."""
 
     section: Section
     build_pass: BuildPass
 
 
-@dataclass(frozen=True, slots=True)
-class TdBuild:
+class TdBuild(msgspec.Struct, frozen=True):
     """The log of a TD build; `fold` makes MRTD of it.
 
     Attributes:
@@ -104,9 +106,9 @@ def fold(build: TdBuild, image: memoryview) -> Sha384:
 
 def _add_pages(state: hashlib._Hash, section: Section) -> None:
     """PAGE.ADD records: ``"MEM.PAGE.ADD"`` | zeros to 16 | u64 GPA | zeros to 128."""
-    record = bytearray(b"MEM.PAGE.ADD".ljust(_RECORD, b"\0"))
+    record = bytearray(_PAGE_ADD)
     for gpa in range(section.gpa, section.end, PAGE):
-        record[_GPA] = gpa.to_bytes(8, "little")
+        record[_GPA : _GPA + 8] = gpa.to_bytes(8, "little")
         state.update(record)
 
 
@@ -115,23 +117,47 @@ def _extend_pages(
 ) -> None:
     """MR.EXTEND records: ``"MR.EXTEND"`` | zeros to 16 | u64 GPA | zeros to 128 | 256 bytes.
 
-    The records of one page are laid out in one buffer and hashed with one call: a hash call for
-    each of 14,000 chunks would cost more than the hashing.
+    The records of some pages are laid out in one buffer and hashed with one call: 14,000 calls, one
+    for each chunk of a 4 MiB firmware, would cost more than the hashing.
     """
-    page_records = bytearray(b"MEM.PAGE.ADD".ljust(_RECORD, b"\0"))
-    page_records += b"MR.EXTEND".ljust(_EXTEND, b"\0") * _CHUNKS
-    skip = 0 if with_add else _RECORD
     content = section.content(image)
-    hashed = memoryview(page_records)[skip:]
-    starts = [_RECORD + _EXTEND * i for i in range(_CHUNKS)]
-    for gpa in range(section.gpa, section.end, PAGE):
-        page_records[_GPA] = gpa.to_bytes(8, "little")
-        page = content[gpa - section.gpa : gpa - section.gpa + PAGE]
-        if len(page) < PAGE:  # memory beyond the content is zero
-            page = memoryview(bytes(page).ljust(PAGE, b"\0"))
-        chunk = 0
+    page_records = _PAGE_ADD + _MR_EXTEND * _CHUNKS if with_add else _MR_EXTEND * _CHUNKS
+    records = bytearray(page_records * _BATCH)
+    for first in range(section.gpa, section.end, _BATCH * PAGE):
+        pages = range(first, min(first + _BATCH * PAGE, section.end), PAGE)
+        _write_addresses(records, pages, len(page_records))
+        at = first - section.gpa
+        data = content[at : at + len(pages) * PAGE]
+        if len(data) < len(pages) * PAGE:  # memory beyond the content is zero
+            data = memoryview(bytes(data).ljust(len(pages) * PAGE, b"\0"))
+        _write_content(records, data, len(page_records))
+        state.update(memoryview(records)[: len(pages) * len(page_records)])
+
+
+def _write_addresses(records: bytearray, pages: range, stride: int) -> None:
+    """Write the GPA of every record: byte by byte, each for all pages at once.
+
+    The GPA of a chunk is its page's with the chunk's number in bits 8..11; the other bytes are the
+    page's, in the PAGE.ADD record too.
+    """
+    end = len(pages) * stride
+    skip = stride - _CHUNKS * _EXTEND  # the PAGE.ADD record, or nothing
+    starts = [*range(0, skip, _RECORD), *range(skip, stride, _EXTEND)]
+    for byte in range(1, 8):
+        values = bytes(gpa >> 8 * byte & 0xFF for gpa in pages)
         for start in starts:
-            page_records[start + 16 : start + 24] = (gpa + chunk).to_bytes(8, "little")
-            page_records[start + _RECORD : start + _EXTEND] = page[chunk : chunk + _CHUNK]
-            chunk += _CHUNK
-        state.update(hashed)
+            if byte == 1 and start >= skip:
+                chunk = (start - skip) // _EXTEND
+                records[start + _GPA + byte : end : stride] = bytes(v | chunk for v in values)
+            else:
+                records[start + _GPA + byte : end : stride] = values
+
+
+def _write_content(records: bytearray, data: memoryview, stride: int) -> None:
+    """Write 256 bytes of content into each MR.EXTEND record."""
+    skip = stride - _CHUNKS * _EXTEND
+    at = 0
+    for page in range(0, len(data) // PAGE * stride, stride):
+        for start in range(page + skip + _RECORD, page + stride, _EXTEND):
+            records[start : start + _CHUNK] = data[at : at + _CHUNK]
+            at += _CHUNK

@@ -7,8 +7,9 @@ UEFI PI 1.8 vol. 3 chapter 5 (HOB layouts).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import InputError, MalformedFirmware
 from mrtd.firmware.tdvf import SectionType, Tdvf
@@ -29,8 +30,7 @@ _LOW_RAM_SPLIT: Final = 0x80000000
 _FOUR_GIB: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryRange:
+class MemoryRange(msgspec.Struct, frozen=True):
     """Guest memory ``[start, end)`` in bytes, accepted by the VMM at build time or not."""
 
     start: int

@@ -7,9 +7,10 @@ edk2 OvmfPkg/ResetVector (GUIDed structure table); td-shim doc/tdshim_spec.md (s
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.guids import OVMF_TABLE_FOOTER, OVMF_TDX_METADATA_OFFSET
@@ -41,8 +42,7 @@ class SectionType(IntEnum):
     TD_PARAMS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(msgspec.Struct, frozen=True):
     """One TDVF section.
 
     Attributes:
@@ -83,8 +83,7 @@ class Section:
         return image[self.data_offset : self.data_offset + self.raw_size]
 
 
-@dataclass(frozen=True, slots=True)
-class Tdvf:
+class Tdvf(msgspec.Struct, frozen=True):
     """The TDX metadata of a firmware image.
 
     Attributes:

@@ -9,9 +9,10 @@ TCG PC Client Platform Firmware Profile, UEFI_VARIABLE_DATA.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.guids import (
@@ -36,8 +37,7 @@ _ADDED_IN_TRANSITION: Final = 0x3E
 _AUTHENTICATED_EXTRA: Final = 28
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(msgspec.Struct, frozen=True):
     """A UEFI variable.
 
     Attributes:

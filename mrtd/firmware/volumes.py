@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import lzma
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.guids import (
@@ -31,15 +32,14 @@ _VOLUME_SIGNATURE: Final = b"_FVH"
 _SIGNATURE_OFFSET: Final = 40
 _MAX_UNPACKED: Final = 1 << 27  # OVMF's volumes unpack to 13-17 MB
 _MAX_DEPTH: Final = 16
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 22
 # Bounds on what a hostile image can ask for: OVMF has 700 volumes, files and sections, and an LZMA
 # dictionary of 16 MiB.
 _MAX_PARTS: Final = 1 << 16
 _MAX_LZMA_MEMORY: Final = 1 << 28
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(msgspec.Struct, frozen=True):
     """A file of a firmware volume.
 
     Attributes:
@@ -53,8 +53,7 @@ class Module:
     volume: int
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """All that could be unpacked of a firmware image.
 
     Attributes:

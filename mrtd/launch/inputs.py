@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from mrtd.errors import SpecError
 from mrtd.launch.background import Background
@@ -19,90 +20,76 @@ _READ_SIZE: Final = 1 << 20
 _MAX_WHOLE: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(msgspec.Struct, frozen=True):
     """A file that goes into a launch.
 
     Attributes:
         key: the spec's key for it, such as ``boot.kernel``.
         name: its path as the spec says it.
         size: bytes.
-        digest: SHA-384 of its bytes.
+        sha256: hex SHA-256 of its bytes, by which artifacts are named everywhere.
     """
 
     key: str
     name: str
     size: int
-    digest: Sha384
+    sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedFile:
-    """A file that is kept in memory; its digest may still be computed.
-
-    Attributes:
-        key: the spec's key for it.
-        name: its path as the spec says it.
-        data: its bytes.
-    """
+class LoadedFile(msgspec.Struct, frozen=True):
+    """A file that is kept in memory: the spec's key for it, its path, its bytes."""
 
     key: str
     name: str
     data: bytes
-    _digest: Background[Sha384]
 
-    @property
     def described(self) -> InputFile:
         """What a measurement document says of it."""
-        return InputFile(self.key, self.name, len(self.data), self._digest.result())
+        digest = hashlib.sha256(self.data).hexdigest()
+        return InputFile(self.key, self.name, len(self.data), digest)
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchInputs:
+class HashedFile(msgspec.Struct, frozen=True):
+    """A file that is hashed and not kept: what it is, and the SHA-384 that is measured of it."""
+
+    file: InputFile
+    digest: Sha384
+
+
+class LaunchInputs(msgspec.Struct, frozen=True):
     """All files of a launch; absent ones are None.
 
     Attributes:
         firmware: the image for ``-bios``: ``firmware.vars`` and ``firmware.path`` joined.
-        firmware_files: the files that it was joined from.
+        firmware_name: what it is called, for messages and origins.
         kernel: the kernel.
         acpi_tables: ``acpi.tables``.
         acpi_rsdp: ``acpi.rsdp``.
         acpi_loader: ``acpi.loader``.
         smbios: ``smbios.measured``.
+        initrd_size: size of the initrd, bytes.
     """
 
     firmware: bytes
-    firmware_files: tuple[LoadedFile, ...]
+    firmware_name: str
     kernel: LoadedFile
     acpi_tables: LoadedFile | None
     acpi_rsdp: LoadedFile | None
     acpi_loader: LoadedFile | None
     smbios: LoadedFile | None
     initrd_size: int | None
-    _initrd: Background[InputFile] | None
+    _initrd: Background[HashedFile] | None
+    _described: Background[tuple[InputFile, ...]]
 
     @property
-    def initrd(self) -> InputFile | None:
-        """The initrd, which is hashed and not kept."""
+    def initrd(self) -> HashedFile | None:
+        """The initrd; waits until it is hashed."""
         return None if self._initrd is None else self._initrd.result()
 
-    @property
-    def firmware_name(self) -> str:
-        """The firmware's name, for messages and origins."""
-        return "+".join(file.name for file in self.firmware_files)
-
     def described(self) -> tuple[InputFile, ...]:
-        """Every file with its digest, in the order of the spec."""
-        loaded = (
-            *self.firmware_files,
-            self.acpi_tables,
-            self.acpi_rsdp,
-            self.acpi_loader,
-            self.smbios,
-            self.kernel,
-        )
-        files = [file.described for file in loaded if file is not None]
-        return (*files, *([self.initrd] if self.initrd else []))
+        """Every file with its digest, in the order of the spec; waits for the digests."""
+        initrd = self.initrd
+        return (*self._described.result(), *([initrd.file] if initrd else []))
 
 
 def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
@@ -120,20 +107,33 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
         initrd_name = spec.boot.initrd
         size = file_size(folder / initrd_name, key="boot.initrd")
         initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name))
-    kernel = _load(folder, "boot.kernel", spec.boot.kernel)
-    parts = [_load(folder, "firmware.path", spec.firmware.path)]
+
+    def load(key: str, name: str) -> LoadedFile:
+        return LoadedFile(key, name, read_file(folder / name, key=key))
+
+    def load_optional(key: str, name: str | None) -> LoadedFile | None:
+        return None if name is None else load(key, name)
+
+    firmware = [load("firmware.path", spec.firmware.path)]
     if spec.firmware.vars is not None:
-        parts.insert(0, _load(folder, "firmware.vars", spec.firmware.vars))
+        firmware.insert(0, load("firmware.vars", spec.firmware.vars))
+    kernel = load("boot.kernel", spec.boot.kernel)
+    tables = load_optional("acpi.tables", spec.acpi.tables)
+    rsdp = load_optional("acpi.rsdp", spec.acpi.rsdp)
+    loader = load_optional("acpi.loader", spec.acpi.loader)
+    smbios = load_optional("smbios.measured", spec.smbios.measured)
+    files = [file for file in (*firmware, tables, rsdp, loader, smbios, kernel) if file is not None]
     return LaunchInputs(
-        firmware=parts[0].data if len(parts) == 1 else b"".join(part.data for part in parts),
-        firmware_files=tuple(parts),
+        firmware=firmware[0].data if len(firmware) == 1 else b"".join(f.data for f in firmware),
+        firmware_name="+".join(file.name for file in firmware),
         kernel=kernel,
-        acpi_tables=_load_optional(folder, "acpi.tables", spec.acpi.tables),
-        acpi_rsdp=_load_optional(folder, "acpi.rsdp", spec.acpi.rsdp),
-        acpi_loader=_load_optional(folder, "acpi.loader", spec.acpi.loader),
-        smbios=_load_optional(folder, "smbios.measured", spec.smbios.measured),
+        acpi_tables=tables,
+        acpi_rsdp=rsdp,
+        acpi_loader=loader,
+        smbios=smbios,
         initrd_size=size,
         _initrd=initrd,
+        _described=Background(lambda: tuple(file.described() for file in files)),
     )
 
 
@@ -146,15 +146,6 @@ def read_file(path: Path, *, key: str) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise _unreadable(path, key, error) from error
-
-
-def _load(folder: Path, key: str, name: str) -> LoadedFile:
-    data = read_file(folder / name, key=key)
-    return LoadedFile(key, name, data, Background(lambda: Sha384.of(data)))
-
-
-def _load_optional(folder: Path, key: str, name: str | None) -> LoadedFile | None:
-    return None if name is None else _load(folder, key, name)
 
 
 def file_size(path: Path, *, key: str) -> int:
@@ -172,23 +163,24 @@ def _regular_size(path: Path, key: str) -> int:
     return status.st_size
 
 
-def _hash_file(folder: Path, key: str, name: str) -> InputFile:
+def _hash_file(folder: Path, key: str, name: str) -> HashedFile:
     """Hash a file in pieces: an initrd can be larger than memory is worth."""
     path = folder / name
-    state, size = hashlib.sha384(), 0
+    measured, named, size = hashlib.sha384(), hashlib.sha256(), 0
     buffer = memoryview(bytearray(_READ_SIZE))
     try:
         with path.open("rb", buffering=0) as file:
             expected = os.fstat(file.fileno()).st_size
             while count := file.readinto(buffer):
-                state.update(buffer[:count])
+                measured.update(buffer[:count])
+                named.update(buffer[:count])
                 size += count
     except OSError as error:
         raise _unreadable(path, key, error) from error
     if size != expected:
         raise SpecError(f"changed from {expected} to {size} bytes while it was read",
                         origin=str(path), field=key)  # fmt: skip
-    return InputFile(key, name, size, Sha384(state.digest()))
+    return HashedFile(InputFile(key, name, size, named.hexdigest()), Sha384(measured.digest()))
 
 
 def _unreadable(path: Path, key: str, error: Exception) -> SpecError:

@@ -5,8 +5,9 @@ Rows are facts with a source; the first one that fits a version counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from mrtd.firmware.tdvf import SectionType
 from mrtd.launch.spec import PageOrder
@@ -21,8 +22,7 @@ QEMU_SECTION_TYPES: Final = frozenset(
 FIRST_UPSTREAM_TDX: Final = (10, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class PageOrderRow:
+class PageOrderRow(msgspec.Struct, frozen=True):
     """Default page order for versions ``first <= version < before``.
 
     Attributes:
@@ -64,8 +64,7 @@ PAGE_ORDERS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderRow:
+class HeaderRow(msgspec.Struct, frozen=True):
     """Whether the firmware sees a patched setup header; None in a condition means either.
 
     Attributes:
