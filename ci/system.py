@@ -32,7 +32,7 @@ class Tool:
 
 TOOLS: Final[Mapping[str, Tool]] = {
     "qemu": Tool("qemu-system-x86_64", "qemu-system-x86"),
-    "swtpm": Tool("swtpm", "swtpm"),
+    "swtpm": Tool("swtpm_setup", "swtpm-tools"),
     "tpm2": Tool("tpm2_eventlog", "tpm2-tools"),
     "busybox": Tool("busybox", "busybox-static"),
 }

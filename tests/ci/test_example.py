@@ -43,7 +43,7 @@ def test_embedded_example_is_a_valid_spec_with_its_files(tmp_path: Path) -> None
     spec = read_spec_file(out / "launch.toml")
     files = (spec.firmware.path, spec.boot.kernel, spec.boot.initrd, spec.acpi.tables)
     assert [name for name in files if name is None or not (out / name).is_file()] == []
-    assert (out / "options.txt").read_text(encoding="utf-8") == ""
+    assert (out / "options.txt").read_text(encoding="utf-8") == "--qemu\nnone\n"
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert main(["--out", str(out), "--embedded"]) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -74,6 +74,25 @@ def test_real_example_says_what_it_is_made_of(tmp_path: Path, debian: DebianPart
     assert (out / spec.firmware.path).read_bytes() == debian.ovmf_2025_02.read_bytes()
     options = (out / "options.txt").read_text(encoding="utf-8").splitlines()
     assert options == ["--qemu", str(debian.qemu_11)]
+
+
+def test_without_any_qemu_the_parts_are_still_real(
+    tmp_path: Path,
+    debian: DebianParts,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ci.example, "probe_qemu", lambda _: None)
+    out = tmp_path / "example"
+    assert main(["--out", str(out), "--cache", str(DEFAULT_CACHE)]) == 0
+    assert "apt-get install qemu-system-x86" in capsys.readouterr().err
+    assert about(out)["kind"] == "debian"
+    options = (out / "options.txt").read_text(encoding="utf-8").split()
+    assert mrtd.cli.main.main(["measure", str(out / "launch.toml"), "--json", *options]) == 0
+    document = json.loads(capsys.readouterr().out)
+    rules = {name: entry["rule"] for name, entry in document["rules"].items()}
+    assert rules == {"mrtd": "exact", "rtmr0": "unpinned", "rtmr1": "exact", "rtmr2": "exact"}
+    assert debian.versions["ovmf-trixie"] in str(document["about"]["packages"])
 
 
 def test_what_does_not_run_is_no_qemu(tmp_path: Path) -> None:
