@@ -44,7 +44,8 @@ class Coverage(msgspec.Struct, frozen=True):
 # Linux Documentation/admin-guide/device-mapper/verity.rst, systemd-veritysetup-generator(8)
 _VERITY: Final = re.compile(
     r"(?:^|\s)(roothash=[0-9a-fA-F]{32,}|usrhash=[0-9a-fA-F]{32,}|"
-    r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|dm-mod\.create=\S*[\s,\"]verity\s)"
+    r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|"
+    r'dm-mod\.create=(?:"[^"]*|[^"\s]*)\bverity\s[^"]*\s[0-9a-fA-F]{32,})'
 )
 _ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
 _ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")

@@ -8,8 +8,7 @@ from typing import Final
 
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage
-from fixtures.tdvf import build_tdvf
-from fixtures.volumes import Module
+from fixtures.tdvf import LIKE_202502, build_tdvf
 
 SPEC: Final = """\
 schema = "mrtd.launch/1"
@@ -33,7 +32,7 @@ initrd = "initrd.img"
 cmdline = "console=ttyS0"
 {boot}
 """
-MODULES: Final = (Module("TdTcg2Dxe"), Module("UiApp"))
+MODULES: Final = LIKE_202502
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
