@@ -1,0 +1,101 @@
+"""What QEMU's version decides: patched or plain kernel header, page order, section types."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from mrtd.launch.spec import PageOrder
+from mrtd.qemu.vmm import (
+    PAGE_ORDERS,
+    QEMU_SECTION_TYPES,
+    default_page_order,
+    header_patched,
+    same_version,
+)
+
+VERSIONS = ["7.2.0", "8.2.2", "9.2.1", "10.0.0", "10.1.3", "10.2.0", "11.1.3"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("named_blobs", [True, False])
+def test_the_header_of_a_td_is_patched_by_the_rule_of_the_facts(
+    version: str,
+    named_blobs: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    # facts 4.1: patched iff QEMU < 10.2 and not (QEMU >= 10.0 and OVMF knows named blobs)
+    numbers = tuple(int(part) for part in version.split("."))
+    expected = numbers < (10, 2) and not (numbers >= (10,) and named_blobs)
+    row = header_patched(version, confidential=True, named_blobs=named_blobs)
+    assert row.patched is expected
+    assert row.source
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("named_blobs", [True, False])
+def test_the_header_of_a_plain_vm_is_patched_unless_the_firmware_reads_the_plain_item(
+    version: str,
+    named_blobs: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    # facts/qemu.md: QEMU 11.1 with OVMF 2022.11 patches, with OVMF 2025.02 it does not
+    numbers = tuple(int(part) for part in version.split("."))
+    row = header_patched(version, confidential=False, named_blobs=named_blobs)
+    assert row.patched is not (numbers >= (10,) and named_blobs)
+
+
+@pytest.mark.parametrize(
+    ("version", "order"),
+    [  # facts 2.2
+        ("7.2.0", PageOrder.PER_PAGE),  # out-of-tree KVM before v19
+        ("8.1.0", PageOrder.PER_PAGE),
+        ("8.2.2", PageOrder.TWO_PASS),  # Canonical's noble
+        ("8.2.50", PageOrder.TWO_PASS),  # qemu-tdx upstream-v5
+        ("9.2.1", PageOrder.PER_PAGE),  # Canonical's 25.04
+        ("10.0.0", PageOrder.PER_PAGE),
+        ("10.1.0", PageOrder.PER_PAGE),  # upstream KVM
+        ("10.1", PageOrder.PER_PAGE),
+        ("11.1.3", PageOrder.PER_PAGE),
+        ("9999.9999.9999", PageOrder.PER_PAGE),
+        ("0.0", PageOrder.PER_PAGE),
+    ],
+)
+def test_default_page_order_of_each_version(version: str, order: PageOrder) -> None:
+    row = default_page_order(version)
+    assert row.order is order
+    assert row.source
+
+
+def test_only_upstream_s_order_is_called_upstream() -> None:
+    assert default_page_order("10.1.0").upstream
+    assert not default_page_order("10.0.9").upstream
+    assert not default_page_order("8.2.2").upstream
+
+
+def test_page_orders_leave_no_version_out() -> None:
+    rows = sorted(PAGE_ORDERS, key=lambda row: row.first)
+    assert rows[0].first == (0,)
+    assert all(before.before == after.first for before, after in itertools.pairwise(rows))
+
+
+def test_qemu_launches_four_section_types() -> None:
+    # facts 2.4
+    assert sorted(kind.name for kind in QEMU_SECTION_TYPES) == ["BFV", "CFV", "TD_HOB", "TEMP_MEM"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "same"),
+    [
+        ("10.1.0", "10.1.0", True),
+        ("10.1", "10.1.3", True),
+        ("10.1.0", "10.1.3", False),
+        ("10.1", "10.10.1", False),
+        ("10.1.0", "10.1", False),
+    ],
+)
+def test_parts_of_a_version_that_are_not_given_match_any(
+    wanted: str,
+    found: str,
+    same: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    assert same_version(wanted, found) is same
