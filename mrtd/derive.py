@@ -269,6 +269,6 @@ def _kernel_events(
             ),
             None if initrd is None else initrd.digest,
             target=target,
-            initrd_where="" if initrd is None else initrd.file.name,
+            initrd_where="" if initrd is None else initrd.name,
         )
     return (*stub, *exit_boot_services(target, firmware.profile))

@@ -88,12 +88,12 @@ class KernelEntry(_Object, frozen=True, kw_only=True):
 
 
 class InputEntry(_Object, frozen=True):
-    """An input file: key of the spec, path, size in bytes, SHA-256 of its bytes."""
+    """An input file: key of the spec, path, size in bytes, SHA-384 of its bytes."""
 
     key: str
     name: str
     size: int
-    sha256: str
+    sha384: str
 
 
 class CoverageEntry(_Object, frozen=True):
@@ -178,7 +178,8 @@ def to_document(derivation: Derivation) -> MeasurementDocument:
             header_source=derivation.header.source,
         ),
         inputs=tuple(
-            InputEntry(file.key, file.name, file.size, file.sha256) for file in derivation.inputs
+            InputEntry(file.key, file.name, file.size, str(file.digest))
+            for file in derivation.inputs
         ),
         coverage=tuple(
             CoverageEntry(line.input, str(line.status), tuple(map(str, line.registers)), line.note)

@@ -32,7 +32,7 @@ _VOLUME_SIGNATURE: Final = b"_FVH"
 _SIGNATURE_OFFSET: Final = 40
 _MAX_UNPACKED: Final = 1 << 27  # OVMF's volumes unpack to 13-17 MB
 _MAX_DEPTH: Final = 16
-_PIECE: Final = 1 << 22
+_PIECE: Final = 1 << 20
 # Bounds on what a hostile image can ask for: OVMF has 700 volumes, files and sections, and an LZMA
 # dictionary of 16 MiB.
 _MAX_PARTS: Final = 1 << 16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -27,13 +26,13 @@ class InputFile(msgspec.Struct, frozen=True):
         key: the spec's key for it, such as ``boot.kernel``.
         name: its path as the spec says it.
         size: bytes.
-        sha256: hex SHA-256 of its bytes, by which artifacts are named everywhere.
+        digest: SHA-384 of its bytes.
     """
 
     key: str
     name: str
     size: int
-    sha256: str
+    digest: Sha384
 
 
 class LoadedFile(msgspec.Struct, frozen=True):
@@ -45,15 +44,7 @@ class LoadedFile(msgspec.Struct, frozen=True):
 
     def described(self) -> InputFile:
         """What a measurement document says of it."""
-        digest = hashlib.sha256(self.data).hexdigest()
-        return InputFile(self.key, self.name, len(self.data), digest)
-
-
-class HashedFile(msgspec.Struct, frozen=True):
-    """A file that is hashed and not kept: what it is, and the SHA-384 that is measured of it."""
-
-    file: InputFile
-    digest: Sha384
+        return InputFile(self.key, self.name, len(self.data), Sha384.of(self.data))
 
 
 class LaunchInputs(msgspec.Struct, frozen=True):
@@ -78,18 +69,18 @@ class LaunchInputs(msgspec.Struct, frozen=True):
     acpi_loader: LoadedFile | None
     smbios: LoadedFile | None
     initrd_size: int | None
-    _initrd: Background[HashedFile] | None
+    _initrd: Background[InputFile] | None
     _described: Background[tuple[InputFile, ...]]
 
     @property
-    def initrd(self) -> HashedFile | None:
-        """The initrd; waits until it is hashed."""
+    def initrd(self) -> InputFile | None:
+        """The initrd, which is hashed and not kept; waits until it is."""
         return None if self._initrd is None else self._initrd.result()
 
     def described(self) -> tuple[InputFile, ...]:
         """Every file with its digest, in the order of the spec; waits for the digests."""
         initrd = self.initrd
-        return (*self._described.result(), *([initrd.file] if initrd else []))
+        return (*self._described.result(), *([initrd] if initrd else []))
 
 
 def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
@@ -105,8 +96,8 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     size, initrd = None, None
     if spec.boot.initrd is not None:
         initrd_name = spec.boot.initrd
-        size = file_size(folder / initrd_name, key="boot.initrd")
-        initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name))
+        expected = size = file_size(folder / initrd_name, key="boot.initrd")
+        initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name, expected))
 
     def load(key: str, name: str) -> LoadedFile:
         return LoadedFile(key, name, read_file(folder / name, key=key))
@@ -163,24 +154,22 @@ def _regular_size(path: Path, key: str) -> int:
     return status.st_size
 
 
-def _hash_file(folder: Path, key: str, name: str) -> HashedFile:
+def _hash_file(folder: Path, key: str, name: str, expected: int) -> InputFile:
     """Hash a file in pieces: an initrd can be larger than memory is worth."""
     path = folder / name
-    measured, named, size = hashlib.sha384(), hashlib.sha256(), 0
+    state, size = hashlib.sha384(), 0
     buffer = memoryview(bytearray(_READ_SIZE))
     try:
         with path.open("rb", buffering=0) as file:
-            expected = os.fstat(file.fileno()).st_size
             while count := file.readinto(buffer):
-                measured.update(buffer[:count])
-                named.update(buffer[:count])
+                state.update(buffer[:count])
                 size += count
     except OSError as error:
         raise _unreadable(path, key, error) from error
     if size != expected:
         raise SpecError(f"changed from {expected} to {size} bytes while it was read",
                         origin=str(path), field=key)  # fmt: skip
-    return HashedFile(InputFile(key, name, size, named.hexdigest()), Sha384(measured.digest()))
+    return InputFile(key, name, size, Sha384(state.digest()))
 
 
 def _unreadable(path: Path, key: str, error: Exception) -> SpecError:
