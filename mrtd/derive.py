@@ -159,6 +159,14 @@ def _check_firmware(firmware: Firmware, target: Target) -> None:
                 field="firmware.path",
                 hint="vmm.kind = 'qemu' launches TDVFs with BFV, CFV, TD_HOB and TEMP_MEM sections",
             )
+        if section.augmented and target is Target.CC:
+            # qemu hw/i386/tdvf.c ignores the attribute and adds the pages
+            raise SpecError(
+                f"TDVF section {section.index} is PAGE.AUG, and QEMU adds it at build time all "
+                "the same: image and VMM disagree about its MRTD",
+                origin=firmware.tdvf.origin,
+                field="firmware.path",
+            )
     if firmware.profile.cc and not firmware.tdvf.of_type(SectionType.CFV):
         raise MalformedFirmware(
             f"no CFV, which profile {firmware.profile.name} measures",

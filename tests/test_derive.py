@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.tdvf import BFV, MR_EXTEND, PAYLOAD, Section, build_tdvf
+from fixtures.tdvf import BFV, MR_EXTEND, PAGE_AUG, PAYLOAD, TEMP_MEM, Section, build_tdvf
 from fixtures.varstore import GLOBAL, Variable
 from mrtd.derive import Derivation
 from mrtd.errors import InputError, SpecError
@@ -133,6 +133,24 @@ def test_section_that_qemu_refuses_is_refused(tmp_path: Path) -> None:
     launch = Launch(firmware='profile = "edk2-202211"', files={"OVMF.fd": image})
     with pytest.raises(SpecError, match="PAYLOAD"):
         derived(tmp_path, launch)
+
+
+def test_section_that_vmm_and_image_disagree_about_is_refused(tmp_path: Path) -> None:
+    """Facts 2.4: QEMU ignores PAGE.AUG and adds the pages; by the specification they are not."""
+    sections = [
+        Section(BFV, 0, 0x1000, 0xFFFFF000, 0x1000, MR_EXTEND),
+        Section(TEMP_MEM, 0, 0, 0x800000, 0x1000, PAGE_AUG),
+    ]
+    launch = Launch(
+        firmware='profile = "edk2-202211"', files={"OVMF.fd": build_tdvf(sections=sections)}
+    )
+    with pytest.raises(SpecError, match="disagree about its MRTD"):
+        derived(tmp_path, launch)
+
+
+def test_moved_memory_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="max-ram-below-4g"):
+        derived(tmp_path, Launch(machine='options = { max-ram-below-4g = "1G" }'))
 
 
 def test_firmware_without_cfv_cannot_have_measured_one(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ examples:
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb."""
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add the verb, with its line in the list of verbs."""
     verb = verbs.add_parser(
         "inspect",
-        help="show what a firmware or kernel file is",
+        help=summary,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from typing import Final
 
 from mrtd import __version__
-from mrtd.cli import inspect, measure
 from mrtd.errors import InputError, MrtdError
 
+VERBS: Final = {
+    "measure": "derive MRTD and RTMR0-2 of a launch spec",
+    "inspect": "show what a firmware or kernel file is",
+}
 _EPILOG: Final = """\
 exit codes:
   0  done                          2  wrong usage or bad input
@@ -21,8 +25,8 @@ together; `mrtd measure` shows which input ends up in which.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(verb: str | None) -> argparse.ArgumentParser:
+    """The command line; of the verbs only the named one is imported and knows its options."""
     top = argparse.ArgumentParser(
         prog="mrtd",
         description="Derive, explain and compare the launch measurements of Intel TDX guests.",
@@ -31,14 +35,18 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"mrtd {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
-    measure.add_to(verbs)
-    inspect.add_to(verbs)
+    for name, summary in VERBS.items():
+        if name == verb:
+            importlib.import_module(f"mrtd.cli.{name}").add_to(verbs, summary)
+        else:
+            verbs.add_parser(name, help=summary)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(words[0] if words else None).parse_args(words)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

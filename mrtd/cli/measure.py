@@ -31,11 +31,11 @@ docs/launch-spec.md describes the spec.
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb."""
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add the verb, with its line in the list of verbs."""
     verb = verbs.add_parser(
         "measure",
-        help="derive MRTD and RTMR0-2 of a launch spec",
+        help=summary,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -93,6 +93,7 @@ class Event(msgspec.Struct, frozen=True):
 EventLog = tuple[Event, ...]
 
 _CC_REGISTER_OF_PCR: Final = {
+    0: RegisterName.MRTD,
     1: RegisterName.RTMR0,
     7: RegisterName.RTMR0,
     **dict.fromkeys(range(2, 7), RegisterName.RTMR1),

@@ -30,7 +30,7 @@ def _fold(before: Rule, digest: Sha384 | Unpinned) -> Rule:
             return Exact(extend(value, digest))
         case Exact(), Unpinned():
             return digest
-        case Unpinned(reason), Unpinned() if digest.reason not in reason:
+        case Unpinned(reason), Unpinned() if digest.reason not in reason.split("; "):
             return Unpinned(f"{reason}; {digest.reason}")
         case _:
             return before

@@ -161,7 +161,7 @@ def measured_files(loader: bytes, *, origin: str) -> tuple[str, ...]:
     """The files that the firmware measures: the loader, then those it allocates, in its order.
 
     Raises:
-        MalformedAcpi: the script is not a sequence of whole, known commands.
+        MalformedAcpi: the script is not a sequence of whole commands.
     """
     reader = Reader(loader, origin=origin, error=MalformedAcpi)
     names = [LOADER_FILE]

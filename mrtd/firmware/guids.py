@@ -22,9 +22,8 @@ def guid_text(raw: bytes) -> str:
 
 # edk2 OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm: footer of the "GUIDed structure table"
 OVMF_TABLE_FOOTER: Final = guid("96b582de-1fb2-45f7-baea-a366c55a082d")
-# edk2 OvmfPkg/ResetVector/X64/IntelTdxMetadata.asm: offset of the TDX metadata; its own GUID
+# edk2 OvmfPkg/ResetVector/X64/IntelTdxMetadata.asm: offset of the TDX metadata
 OVMF_TDX_METADATA_OFFSET: Final = guid("e47a6535-984a-4798-865e-4685a7bf8ec2")
-TDX_METADATA: Final = guid("e9eaf9f3-168e-44d5-a8eb-7f4d8738f6ae")
 
 # UEFI PI 1.8 vol. 3: firmware file systems, sections
 FIRMWARE_FILE_SYSTEM2: Final = guid("8c8ce578-8a3d-4f1c-9935-896185c32dd3")

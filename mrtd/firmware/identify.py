@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mrtd.errors import MalformedFirmware
 from mrtd.firmware.profiles import FirmwareProfile, profile_named
-from mrtd.firmware.signals import Signals, contradictions, guess_profile, read_signals
 from mrtd.firmware.tdvf import SectionType, Tdvf, read_tdvf
 from mrtd.firmware.variables import Variable, read_variables
-from mrtd.firmware.volumes import Contents, unpack_firmware
+
+if TYPE_CHECKING:
+    from mrtd.firmware.signals import Signals
+    from mrtd.firmware.volumes import Contents
 
 
 class Firmware(msgspec.Struct, frozen=True):
@@ -54,6 +57,10 @@ class Examined(msgspec.Struct, frozen=True):
 
 def examine(image: memoryview, *, origin: str) -> Examined:
     """Unpack an image and look at it: a tenth of a second. Raises `MalformedFirmware`."""
+    # an image whose profile is named need not be unpacked, nor what does it be imported
+    from mrtd.firmware.signals import read_signals  # noqa: PLC0415
+    from mrtd.firmware.volumes import unpack_firmware  # noqa: PLC0415
+
     contents = unpack_firmware(image, origin=origin)
     return Examined(read_signals(image, contents), _pei_and_dxe(contents))
 
@@ -93,6 +100,8 @@ def identify(
             image, tdvf, variables, named, guessed=False, secure_boot=secure_boot, signals=None,
             contradictions=(), volumes=None,
         )  # fmt: skip
+    from mrtd.firmware.signals import contradictions, guess_profile  # noqa: PLC0415
+
     found = examined()
     chosen = guess_profile(found.signals, origin=origin) if named is None else named
     return Firmware(

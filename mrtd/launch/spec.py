@@ -203,6 +203,9 @@ def _check(spec: LaunchSpec, origin: str) -> None:
     memory_bytes(spec.machine.memory, origin=origin, field="machine.memory")
     if "phys-bits" in spec.machine.cpu:
         raise refuse("machine.cpu", "names phys-bits", "set machine.phys_bits instead")
+    if "max-ram-below-4g" in spec.machine.options:
+        # it moves the split of memory at 4 GiB, which is a rule in mrtd/firmware/td_hob.py
+        raise refuse("machine.options", "max-ram-below-4g is not modelled", "leave it out")
     if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
         raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
     texts = {
