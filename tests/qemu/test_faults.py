@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mrtd.qemu.pci import Mmio64Rule
 from mrtd.qemu.process import find_qemu, qemu_version, running
 from mrtd.registers import Target
 from tests.conftest import unavailable
+from tests.processes import gone, wait_for
 from tests.qemu.machines import launch
 
 PREAMBLE = """\
@@ -58,22 +58,6 @@ def ask(binary: Path, *, timeout: float = 60) -> FwCfg:
         mmio64=Mmio64Rule(),
         timeout=timeout,
     )
-
-
-def gone(pid: int) -> bool:
-    """Whether no such process is there (a zombie that nobody has waited for counts as gone)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in {"Z", "X"}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def left(binary: Path) -> bool:
