@@ -91,7 +91,7 @@ def _firmware(view: memoryview, name: str) -> dict[str, Any]:
     from mrtd.launch.spec import PageOrder  # noqa: PLC0415
 
     tdvf = read_tdvf(view, origin=name)
-    signals = read_signals(view, unpack_firmware(view, origin=name))
+    signals = read_signals(unpack_firmware(view, origin=name))
     profile: dict[str, Any]
     try:
         fitting = guess_profile(signals, origin=name)

@@ -62,7 +62,7 @@ def examine(image: memoryview, *, origin: str) -> Examined:
     from mrtd.firmware.volumes import unpack_firmware  # noqa: PLC0415
 
     contents = unpack_firmware(image, origin=origin)
-    return Examined(read_signals(image, contents), _pei_and_dxe(contents))
+    return Examined(read_signals(contents), _pei_and_dxe(contents))
 
 
 def identify(

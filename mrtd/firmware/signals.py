@@ -61,15 +61,15 @@ class Signals(msgspec.Struct, frozen=True):
     release: int | None
 
 
-def read_signals(image: memoryview, contents: Contents) -> Signals:
+def read_signals(contents: Contents) -> Signals:
     """The signals of an unpacked image."""
     names = contents.names()
     version = _version(contents)
     digits = re.search(r"(20\d\d)\.?(\d\d)", version)
     argument = None
-    if contents.holds(_INITRD_PREFIX, image):
+    if contents.holds(_INITRD_PREFIX):
         argument = InitrdArgument.PREFIX
-    elif contents.holds(_INITRD_SUFFIX, image):
+    elif contents.holds(_INITRD_SUFFIX):
         argument = InitrdArgument.SUFFIX
     return Signals(
         modules=names,
@@ -78,9 +78,9 @@ def read_signals(image: memoryview, contents: Contents) -> Signals:
         secure_boot="SecureBootConfigDxe" in names,
         smbios="SmbiosMeasurementDxe" in names,
         menu_app="BootManagerMenuApp" in names,
-        fw_cfg_events=contents.holds(_FW_CFG_EVENT, image),
-        acpi_events=contents.holds(_ACPI_EVENT, image),
-        named_blobs=contents.holds(_NAMED_BLOBS, image),
+        fw_cfg_events=contents.holds(_FW_CFG_EVENT),
+        acpi_events=contents.holds(_ACPI_EVENT),
+        named_blobs=contents.holds(_NAMED_BLOBS),
         initrd_argument=argument,
         version=version,
         release=int(digits[1] + digits[2]) if digits else None,

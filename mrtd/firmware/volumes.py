@@ -59,21 +59,24 @@ class Contents(msgspec.Struct, frozen=True):
     Attributes:
         volumes: firmware volumes in the order found, those of the image first.
         modules: the files in them.
-        unpacked: the LZMA sections' contents, to search for strings.
+        unpacked: the LZMA sections' contents.
+        plain: the image's volumes that hold nothing compressed, such as the SEC volume.
     """
 
     volumes: tuple[memoryview, ...]
     modules: tuple[Module, ...]
     unpacked: tuple[bytearray, ...]
+    plain: tuple[memoryview, ...]
 
     def names(self) -> frozenset[str]:
         """The names of all modules."""
         return frozenset(module.name for module in self.modules)
 
-    def holds(self, text: bytes, image: memoryview) -> bool:
-        """Whether a byte string occurs in the image or in what it unpacks to."""
-        in_image = re.search(re.escape(text), image)  # searches a view without a copy
-        return in_image is not None or any(text in part for part in self.unpacked)
+    def holds(self, text: bytes) -> bool:
+        """Whether a byte string occurs in what was unpacked, or did not have to be."""
+        # re searches a view without a copy
+        in_plain = any(re.search(re.escape(text), part) for part in self.plain)
+        return in_plain or any(text in part for part in self.unpacked)
 
 
 class _Walk:
@@ -82,6 +85,7 @@ class _Walk:
         self.volumes: list[memoryview] = []
         self.modules: list[Module] = []
         self.unpacked: list[bytearray] = []
+        self.plain: list[memoryview] = []
         self.budget = _MAX_UNPACKED
         self.parts = 0
 
@@ -99,7 +103,10 @@ class _Walk:
         for match in re.finditer(_VOLUME_SIGNATURE, image):
             start = match.start() - _SIGNATURE_OFFSET
             if start >= end:
+                packed_before = len(self.unpacked)
                 end = start + self.volume(image, start, 0)
+                if start < end and len(self.unpacked) == packed_before:
+                    self.plain.append(image[start:end])
 
     def volume(self, data: memoryview, start: int, depth: int) -> int:
         """Walk the volume at ``start``; its length, or 0 if this is no volume."""
@@ -203,4 +210,6 @@ def unpack_firmware(image: memoryview, *, origin: str) -> Contents:
     """
     walk = _Walk(origin)
     walk.image(image)
-    return Contents(tuple(walk.volumes), tuple(walk.modules), tuple(walk.unpacked))
+    return Contents(
+        tuple(walk.volumes), tuple(walk.modules), tuple(walk.unpacked), tuple(walk.plain)
+    )

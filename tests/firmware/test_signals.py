@@ -110,7 +110,7 @@ def modules_like_trixie(*, version: str = "2025.02-8+deb13u1") -> list[Module]:
 
 def read(modules: list[Module]) -> Signals:
     image = memoryview(build_tdvf(modules=modules))
-    return read_signals(image, unpack_firmware(image, origin="OVMF.fd"))
+    return read_signals(unpack_firmware(image, origin="OVMF.fd"))
 
 
 def test_signals_of_a_synthetic_image() -> None:
