@@ -82,7 +82,7 @@ def measure(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests without a network; arguments after ``--`` go to pytest."""
     _install(session, "test", extras="ci")
-    session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox")
+    session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
     session.run("python", "-m", "ci.packages")
     if session.posargs:
         _pytest(session, *session.posargs)

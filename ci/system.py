@@ -1,6 +1,6 @@
 """What the system has to offer: its distribution, and the programs that tests and jobs run.
 
-``python -m ci.system qemu swtpm tpm2 busybox`` makes sure that the programs are there: as root (or
+``python -m ci.system qemu swtpm tpm2 busybox cpio`` makes sure that the programs are there: as root (or
 with a ``sudo`` that asks for no password) it installs what is missing; otherwise it prints the
 command that does, and lets the tests that need them be skipped - except in CI, where that fails.
 """
@@ -35,6 +35,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "swtpm": Tool("swtpm_setup", "swtpm-tools"),
     "tpm2": Tool("tpm2_eventlog", "tpm2-tools"),
     "busybox": Tool("busybox", "busybox-static"),
+    "cpio": Tool("cpio", "cpio"),
 }
 
 

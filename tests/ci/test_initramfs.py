@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from ci.guest import initramfs
 from ci.guest.initramfs import DEFAULT_INIT, build_initramfs, main, read_busybox
 from mrtd.errors import SpecError, ToolMissing
+from tests.conftest import require_tool
 
 # An ELF64 header with no program headers: static as far as anyone can tell.
 BUSYBOX = b"\x7fELF\x02".ljust(64, b"\0") + b"program"
@@ -34,9 +34,7 @@ def test_order_and_origin_of_the_modules_do_not_matter() -> None:
 
 
 def test_cpio_lists_the_members(tmp_path: Path) -> None:
-    cpio = shutil.which("cpio")
-    if cpio is None:
-        pytest.skip("cpio is not installed")
+    cpio = require_tool("cpio")
     archive = build_initramfs(busybox=BUSYBOX, init=INIT, modules={"x.ko": b"module"})
     command = [cpio, "--extract", "--make-directories", "--quiet", "--no-absolute-filenames"]
     subprocess.run(command, input=archive, cwd=tmp_path, check=True)

@@ -26,6 +26,7 @@ from ci.launch import BootResult, boot_plain
 from mrtd.errors import SpecError, ToolFailed, ToolMissing
 from mrtd.launch.spec import LaunchSpec, read_spec
 from mrtd.registers import Sha384
+from tests.conftest import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = """
@@ -264,7 +265,7 @@ def test_a_file_of_the_spec_is_missing(bench: Bench, name: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_harness_leaves_no_guest(bench: Bench, number: signal.Signals) -> None:
     if number == signal.SIGKILL and shutil.which("setpriv") is None:
-        pytest.skip("setpriv (util-linux) is not installed")
+        unavailable("setpriv (util-linux) is not installed")
     bench.scenario(RUNS)
     (bench.folder / "spec.json").write_bytes(msgspec.json.encode(read_spec(SPEC, origin="test")))
     temporary = Path(tempfile.gettempdir())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ci.offline
+from tests.conftest import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = """\
@@ -22,7 +23,7 @@ socket.create_connection(server.getsockname(), timeout=5).close()
 
 def test_only_loopback_is_left_and_works() -> None:
     if ci.offline.namespace_command() is None:
-        pytest.skip("this system lets nobody make network namespaces")
+        unavailable("this system lets nobody make network namespaces")
     command = [sys.executable, "-m", "ci.offline", sys.executable, "-c", PROBE]
     done = subprocess.run(
         command, capture_output=True, check=True, cwd=ROOT, encoding="utf-8", timeout=60
