@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_order_and_origin_of_the_modules_do_not_matter() -> None:
 def test_cpio_lists_the_members(tmp_path: Path) -> None:
     cpio = require_tool("cpio")
     archive = build_initramfs(busybox=BUSYBOX, init=INIT, modules={"x.ko": b"module"})
-    command = [cpio, "--extract", "--make-directories", "--quiet", "--no-absolute-filenames"]
+    command = [str(cpio), "--extract", "--make-directories", "--quiet", "--no-absolute-filenames"]
     subprocess.run(command, input=archive, cwd=tmp_path, check=True)
     files = {
         str(path.relative_to(tmp_path)): (path.stat().st_mode & 0o7777, path.read_bytes())
