@@ -1,8 +1,8 @@
 """What the system has to offer: its distribution, and the programs that tests and jobs run.
 
 ``python -m ci.system qemu swtpm`` makes sure that these programs are there: as root (or with a
-``sudo`` that asks for no password) it installs what is missing; otherwise it prints the command that
-does, and lets the tests that need them be skipped - except in CI, where that fails.
+``sudo`` that asks for no password) it installs what is missing; otherwise it prints the command
+that does, and lets the tests that need them be skipped - except in CI, where that fails.
 """
 
 from __future__ import annotations
