@@ -76,11 +76,12 @@ def _kernel(d: Derivation) -> Iterator[Note]:
     kernel = d.kernel
     if d.target is Target.CC and d.firmware.profile.cc and not kernel.cc_measurement:
         version = kernel.version.split(" ", 1)[0] or "of unknown version"
+        reason = ", though its version should" if kernel.expected_cc else "; Linux >= 6.9 does"
         yield Note(
             Level.ALARM,
             "rtmr2_not_extended",
             f"kernel {version} cannot extend RTMR2 (its EFI stub does not know the CC measurement "
-            "protocol; Linux >= 6.9 does): command line and initrd are measured nowhere",
+            f"protocol{reason}): command line and initrd are measured nowhere",
         )
     how = "as QEMU patches it" if d.header.patched else "as in the file"
     yield Note(Level.INFO, "kernel_header", f"kernel setup header {how}: {d.header.source}")

@@ -41,22 +41,6 @@ _MAX_TABLES: Final = 64
 _SCRIPTED: Final = frozenset({"SSDT", "TPM2", "HEST"})
 
 
-class AcpiBlobs(msgspec.Struct, frozen=True):
-    """The three fw_cfg files.
-
-    Attributes:
-        tables: ``etc/acpi/tables`` with its zero padding.
-        rsdp: ``etc/acpi/rsdp``, 20 bytes, checksum 0 and pointer unpatched.
-        loader: ``etc/table-loader``.
-        tpm_log: ``etc/tpm/log``; only in a VM with a TPM.
-    """
-
-    tables: bytes
-    rsdp: bytes
-    loader: bytes
-    tpm_log: bytes | None = None
-
-
 class AcpiTable(msgspec.Struct, frozen=True):
     """A table in the blob: its signature, offset and length in bytes."""
 
