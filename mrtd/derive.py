@@ -29,10 +29,8 @@ from mrtd.eventlog import (
     replay,
 )
 from mrtd.firmware.identify import Firmware
-from mrtd.firmware.profiles import Step
 from mrtd.firmware.sequence import (
     FirmwareInputs,
-    NamedBlob,
     exit_boot_services,
     firmware_events,
 )
@@ -43,7 +41,7 @@ from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
 from mrtd.launch.spec import LaunchSpec
 from mrtd.notes import Note, notes_of
-from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items
+from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
     QEMU_SECTION_TYPES,
     HeaderRow,
@@ -205,9 +203,6 @@ def _firmware_log(
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""
     profile = firmware.profile
-    smbios: bytes | Unpinned = Unpinned(
-        "edk2 >= 202505 measures SMBIOS tables, which are not predicted: give smbios.measured"
-    )
     return firmware_events(
         profile,
         FirmwareInputs(
@@ -218,11 +213,7 @@ def _firmware_log(
             secure_boot=secure_boot_state(firmware.variables, supported=firmware.secure_boot),
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
-            smbios=NamedBlob(
-                str(Step.SMBIOS),
-                smbios if inputs.smbios is None else inputs.smbios.data,
-                "QEMU and firmware" if inputs.smbios is None else inputs.smbios.name,
-            ),
+            smbios=smbios_table(spec, inputs, firmware, fw_cfg),
             boot_image=_kernel_image(spec, inputs, header, target),
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mrtd.firmware.identify import Firmware, examine, identify
+from mrtd.firmware.identify import Firmware, examine, identify, needs_examination
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
 from mrtd.launch.spec import LaunchSpec
@@ -67,10 +67,8 @@ def measure(
     inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
     name = inputs.firmware_name
-    must_unpack = (
-        spec.firmware.profile is None
-        or spec.firmware.secure_boot is None
-        or options.target is Target.TPM
+    must_unpack = options.target is Target.TPM or needs_examination(
+        spec.firmware.profile, spec.firmware.secure_boot, origin=name
     )
     examined = Background(lambda: examine(image, origin=name)) if must_unpack else None
     # Importing the rules takes as long as hashing a kernel: it runs while the threads work.

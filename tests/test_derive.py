@@ -231,3 +231,28 @@ def test_real_parts_and_real_qemu_pin_every_register(tmp_path: Path, debian: Deb
     assert found.firmware.profile.name == "edk2-202502"
     assert sum(event.register is RegisterName.RTMR0 for event in found.log) == 13
     assert not any(note.level == "alarm" for note in found.notes)
+
+
+@pytest.mark.qemu
+def test_cpu_signature_pins_rtmr0_of_new_firmware(tmp_path: Path, debian: DebianParts) -> None:
+    """edk2 >= 202505 measures the host's CPU signature, which a dump elsewhere does not have."""
+    version = debian.versions["qemu-backports"].split(":")[-1].split("+")[0]
+    files: dict[str, bytes | None] = {"OVMF.fd": debian.ovmf_2026_08.read_bytes()}
+
+    def rtmr0(processor_id: str) -> object:
+        machine = f"phys_bits = 46\n{processor_id}"
+        spec = Launch(machine=machine, firmware="", acpi="", files=files).write(tmp_path)
+        text = spec.read_text(encoding="utf-8").replace("10.1.0", version)
+        spec.write_text(text, encoding="utf-8")
+        found = measure(read_spec_file(spec), tmp_path, MeasureOptions(qemu=debian.qemu_11))
+        assert sum(event.register is RegisterName.RTMR0 for event in found.log) == 17
+        return found.registers[RegisterName.RTMR0]
+
+    unknown = rtmr0("")
+    assert isinstance(unknown, Unpinned)
+    assert "machine.processor_id" in unknown.reason
+    one = rtmr0('processor_id = "F8 06 08 00 FF FB EB BF"')
+    other = rtmr0('processor_id = "f2060c00fffbebbf"')
+    assert isinstance(one, Exact)
+    assert isinstance(other, Exact)
+    assert one != other

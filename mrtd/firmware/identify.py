@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mrtd.errors import MalformedFirmware
-from mrtd.firmware.profiles import FirmwareProfile, profile_named
+from mrtd.firmware.profiles import FirmwareProfile, Step, profile_named
 from mrtd.firmware.tdvf import SectionType, Tdvf, read_tdvf
 from mrtd.firmware.variables import Variable, read_variables
 
@@ -65,6 +66,24 @@ def examine(image: memoryview, *, origin: str) -> Examined:
     return Examined(read_signals(contents), _pei_and_dxe(contents))
 
 
+def needs_examination(
+    profile: str | None,
+    secure_boot: bool | None,  # noqa: FBT001 - as in the spec
+    *,
+    origin: str,
+) -> bool:
+    """Whether something has to be read from the volumes of an image.
+
+    That is its profile, whether it is built with Secure Boot, or the SMBIOS strings it measures.
+
+    Raises:
+        UnknownProfile: no profile has that name.
+    """
+    if profile is None or secure_boot is None:
+        return True
+    return any(row.step is Step.SMBIOS for row in profile_named(profile, origin=origin).cc)
+
+
 def identify(
     image: memoryview,
     *,
@@ -91,15 +110,17 @@ def identify(
     variables = variables_of(image, tdvf)
     named = None if profile is None else profile_named(profile, origin=origin)
     if examined is None:
-        if named is None or secure_boot is None:
-            return identify(
-                image, origin=origin, profile=profile, secure_boot=secure_boot,
-                examined=lambda: examine(image, origin=origin),
+        if (
+            named is None
+            or secure_boot is None
+            or needs_examination(profile, secure_boot, origin=origin)
+        ):
+            examined = partial(examine, image, origin=origin)
+        else:
+            return Firmware(
+                image, tdvf, variables, named, guessed=False, secure_boot=secure_boot,
+                signals=None, contradictions=(), volumes=None,
             )  # fmt: skip
-        return Firmware(
-            image, tdvf, variables, named, guessed=False, secure_boot=secure_boot, signals=None,
-            contradictions=(), volumes=None,
-        )  # fmt: skip
     from mrtd.firmware.signals import contradictions, guess_profile  # noqa: PLC0415
 
     found = examined()

@@ -14,6 +14,7 @@ import msgspec
 
 from mrtd.errors import UnknownProfile
 from mrtd.firmware.profiles import PROFILES, FirmwareProfile, InitrdArgument, Step
+from mrtd.firmware.smbios import BIOS_TEMPLATE, BiosStrings
 from mrtd.firmware.volumes import Contents
 
 # The loader's format strings (edk2 OvmfPkg/Library/X86QemuLoadImageLib, GenericQemuLoadImageLib)
@@ -25,6 +26,8 @@ _ACPI_EVENT: Final = b"ACPI DATA\0"
 # PcdFirmwareVersionString: "2025.02-8+deb13u1", "edk2-stable202411"; found by its year
 _YEAR: Final = re.compile(rb"2\0000\0[2-9]\0[0-9]\0")
 _VERSION: Final = re.compile(r"(?:edk2-stable)?20[2-9]\d\.?(?:0[1-9]|1[0-2])[!-~]{0,40}")
+_DATE: Final = re.compile(r"\d\d/\d\d/\d{4}")
+_TEXT: Final = re.compile(rb"(?:[ -~]\0){4,}\0\0")  # UTF-16 with its NUL
 _AROUND: Final = 128  # bytes to look at on either side
 _MAX_YEARS: Final = 4096  # occurrences to look at; OVMF has 90
 
@@ -45,6 +48,7 @@ class Signals(msgspec.Struct, frozen=True):
         initrd_argument: where its loader puts ``initrd=``; None if it has no such loader.
         version: its version string, such as ``2025.02-8+deb13u1``; empty if it has none.
         release: the stable release in that string, YYYYMM; None if there is none.
+        bios: the strings of its SMBIOS BIOS Information; None if they are not found.
     """
 
     modules: frozenset[str]
@@ -59,6 +63,7 @@ class Signals(msgspec.Struct, frozen=True):
     initrd_argument: InitrdArgument | None
     version: str
     release: int | None
+    bios: BiosStrings | None = None
 
 
 def read_signals(contents: Contents) -> Signals:
@@ -84,6 +89,7 @@ def read_signals(contents: Contents) -> Signals:
         initrd_argument=argument,
         version=version,
         release=int(digits[1] + digits[2]) if digits else None,
+        bios=_bios_strings(contents),
     )
 
 
@@ -105,6 +111,37 @@ def _text_around(data: bytearray, position: int) -> str:
     tail = re.search(r"[!-~]*\Z", before[len(before) % 2 :].decode("utf-16-le", "replace"))
     head = re.match(r"[!-~]*", after.decode("utf-16-le", "replace"))
     return (tail[0] if tail else "") + (head[0] if head else "")
+
+
+def _bios_strings(contents: Contents) -> BiosStrings | None:
+    """PcdFirmwareVendor, -VersionString and -ReleaseDateString, as SmbiosPlatformDxe holds them.
+
+    They stand behind the template of the structure that they go into; the date is told by its form
+    and the version by its digits first, as the compiler may order them.
+    """
+    for data in contents.unpacked:
+        at = data.find(BIOS_TEMPLATE)
+        if at < 0:
+            continue
+        found = _aligned_texts(data, at + len(BIOS_TEMPLATE), at)
+        dates = [text for text in found if _DATE.fullmatch(text)]
+        versions = [text for text in found if _VERSION.fullmatch(text)]
+        others = [text for text in found if text not in {*dates, *versions}]
+        if len(dates) == len(versions) == len(others) == 1:
+            return BiosStrings(vendor=others[0], version=versions[0], date=dates[0])
+    return None
+
+
+def _aligned_texts(data: bytearray, start: int, base: int) -> list[str]:
+    """The next three UTF-16 texts that stand 8-byte aligned to ``base``; code fills the gaps."""
+    found: list[str] = []
+    at, end = start + (base - start) % 8, min(start + 1024, len(data))
+    while at < end and len(found) < 3:
+        match = _TEXT.match(data, at, end)
+        if match:
+            found.append(match[0].decode("utf-16-le")[:-1])
+        at += 8 if match is None else -(-len(match[0]) // 8) * 8
+    return found
 
 
 def contradictions(profile: FirmwareProfile, signals: Signals) -> tuple[str, ...]:

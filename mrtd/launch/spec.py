@@ -57,6 +57,9 @@ class Machine(_Table, frozen=True, kw_only=True):
         cpu: QEMU CPU model with its properties, as for ``-cpu``; TDs run with ``host``.
         phys_bits: guest physical address width in bits; with ``cpu = "host"`` the host's. It
             places the 64-bit PCI window, which the measured ACPI tables describe.
+        processor_id: the CPU's signature as SMBIOS shows it, 8 bytes in hex: CPUID leaf 1, EAX and
+            EDX (``dmidecode -t 4``: ID). Firmware from edk2 202505 on measures it, and with
+            ``cpu = "host"`` it is the host's.
         options: machine properties as for ``-machine``, such as ``{hpet = false}``.
         devices: devices in order, each as for ``-device``. Host resources that they name
             (``drive=``, ``netdev=``, ``chardev=``) are given at launch and are not measured.
@@ -68,6 +71,9 @@ class Machine(_Table, frozen=True, kw_only=True):
     vcpus: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     cpu: Annotated[str, msgspec.Meta(min_length=1)] = "host"
     phys_bits: Annotated[int, msgspec.Meta(ge=32, le=57)] | None = None
+    processor_id: (
+        Annotated[str, msgspec.Meta(pattern=r"\A([0-9A-Fa-f]{2} ?){7}[0-9A-Fa-f]{2}\Z")] | None
+    ) = None
     options: dict[str, bool | str] = {}
     devices: tuple[str, ...] = ()
     fw_cfg: dict[str, str] = {}

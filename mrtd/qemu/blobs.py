@@ -14,14 +14,18 @@ from mrtd.firmware.acpi import (
     derive_rsdp,
     measured_files,
 )
+from mrtd.firmware.profiles import Step
 from mrtd.firmware.sequence import MEASURED_FW_CFG, NamedBlob
+from mrtd.firmware.smbios import measured_table, with_processor_id
 from mrtd.launch.inputs import LaunchInputs, LoadedFile
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import Unpinned
 
 if TYPE_CHECKING:
+    from mrtd.firmware.identify import Firmware
     from mrtd.qemu.fw_cfg import FwCfg
 
+_SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _BOOT_MENU: Final = "BootMenu"
 _BOOT_ORDER: Final = "bootorder"
 # qemu hw/i386/x86-common.c: -kernel adds the boot ROM in front of all other boot devices
@@ -79,6 +83,38 @@ def _given(inputs: LaunchInputs, tables: LoadedFile, *, tpm: bool) -> tuple[Name
         if name not in blobs:
             raise MalformedAcpi(f"allocates {name!r}, which is not given", origin=origin)
     return tuple(blobs[name] for name in names)
+
+
+def smbios_table(
+    spec: LaunchSpec, inputs: LaunchInputs, firmware: Firmware, fw_cfg: FwCfg | Unpinned
+) -> NamedBlob:
+    """The SMBIOS table as edk2 >= 202505 measures it: given, or made of QEMU's and the firmware's.
+
+    With ``cpu = "host"`` it holds the host's CPU signature, which a dump on another host does not
+    have: then it is known only with ``machine.processor_id``.
+    """
+    name = str(Step.SMBIOS)
+    if inputs.smbios is not None:
+        return NamedBlob(name, inputs.smbios.data, inputs.smbios.name)
+    if isinstance(fw_cfg, Unpinned):
+        reason = "SMBIOS tables are measured by edk2 >= 202505, and QEMU was not asked for them"
+        return NamedBlob(name, Unpinned(f"{reason}: give smbios.measured"), "QEMU and firmware")
+    where = f"QEMU {fw_cfg.qemu_version} fw_cfg, {firmware.tdvf.origin}"
+    bios = firmware.signals.bios if firmware.signals else None
+    if bios is None:
+        reason = "the firmware's own SMBIOS strings were not found in its image"
+        return NamedBlob(name, Unpinned(f"{reason}: give smbios.measured"), where)
+    tables = fw_cfg.files.get(_SMBIOS_TABLES, b"")
+    if spec.machine.processor_id is not None:
+        processor_id = bytes.fromhex(spec.machine.processor_id.replace(" ", ""))
+        tables = with_processor_id(tables, processor_id, origin=where)
+    elif spec.machine.cpu.partition(",")[0] in {"host", "max"}:
+        reason = (
+            f"cpu = {spec.machine.cpu!r}: edk2 >= 202505 measures the host's CPU signature in its "
+            "SMBIOS tables: give machine.processor_id"
+        )
+        return NamedBlob(name, Unpinned(reason), where)
+    return NamedBlob(name, measured_table(tables, bios, origin=where), where)
 
 
 def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob, ...]:

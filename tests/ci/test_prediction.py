@@ -22,7 +22,6 @@ from tests.conftest import DebianParts
 pytestmark = pytest.mark.boot
 
 PEI_VOLUME = "PEI firmware volume"
-SMBIOS = "SMBIOS tables"
 # IMA extends PCR 10 after the firmware's log has ended.
 FIRMWARE_PCRS = [RegisterName(f"pcr{n}") for n in (*range(10), *range(11, 16))]
 VIRTIO = ("virtio-scsi-pci", "virtio-rng-pci")
@@ -42,14 +41,15 @@ def scenarios(debian: DebianParts) -> dict[str, tuple[Scenario, frozenset[str]]]
         options={"hpet": False},
         devices=VIRTIO,
     )
-    pei, smbios = frozenset({PEI_VOLUME}), frozenset({SMBIOS})
+    pei: frozenset[str] = frozenset({PEI_VOLUME})
+    none: frozenset[str] = frozenset()
     return {
         "edk2-202211": (old, pei),
         "edk2-202502": (mid, pei),
         "edk2-202502, larger machine": (larger, pei),
-        "edk2-202605": (new, smbios),
+        "edk2-202605": (new, none),
         "edk2-202502, QEMU 11": (replace(mid, qemu=qemu, devices=VIRTIO), pei),
-        "edk2-202605, QEMU 11": (replace(new, qemu=qemu), smbios),
+        "edk2-202605, QEMU 11": (replace(larger, firmware=new.firmware, qemu=qemu), none),
         "edk2-202211, QEMU 11": (replace(old, qemu=qemu), pei),
     }
 
