@@ -69,7 +69,7 @@ def direct_boot_coverage(
     def covered(name: InputName, note: str) -> Coverage:
         places = tuple(found.get(name, ()))
         if not places:
-            return Coverage(name, CoverageStatus.NOT_MEASURED, (), f"nothing measures the {name}")
+            return Coverage(name, CoverageStatus.NOT_MEASURED, (), "in no register")
         unpinned = [p for p in places if isinstance(registers.get(p), Unpinned)]
         status = CoverageStatus.UNPINNED if unpinned else CoverageStatus.MEASURED
         return Coverage(name, status, places, note)

@@ -24,7 +24,7 @@ examples:
   mrtd measure launch.toml --expect ref.json  exit 1 and the first differing event
   mrtd measure launch.toml --expect mrtd=bdc6fb14...
                                               compare one register (96 hex digits)
-  mrtd measure launch.toml --strict           exit 1 unless every register is pinned
+  mrtd measure launch.toml --strict           exit 1 unless all registers mean something
   mrtd measure launch.toml --qemu none        do not ask QEMU: RTMR0 stays unpinned
 
 docs/launch-spec.md describes the spec.
@@ -48,7 +48,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         metavar="FILE|HEX",
         help="compare with a document, with REGISTER=HEX, or with a value of any register",
     )
-    verb.add_argument("--strict", action="store_true", help="exit 1 if a register is unpinned")
+    verb.add_argument(
+        "--strict", action="store_true", help="exit 1 if a register is unpinned or empty"
+    )
     verb.add_argument("--quiet", action="store_true", help="print the registers only")
     verb.add_argument(
         "--target",
@@ -145,8 +147,11 @@ def _verdict(document: MeasurementDocument, comparison: Comparison | None, *, st
             failures.append(f"first difference: {comparison.first_difference}")
         failures.extend(f"{name}: {reason}" for name, reason in comparison.reasons.items())
     unpinned = [name for name, value in document.registers.items() if value is None]
+    empty = [name for name, value in document.registers.items() if value == "00" * 48]
     if strict and unpinned:
         failures.append(f"--strict: {', '.join(unpinned)} not pinned")
+    if strict and empty:
+        failures.append(f"--strict: nothing is extended into {', '.join(empty)}")
     for line in failures:
         sys.stderr.write(f"mrtd: {line}\n")
     return 1 if failures else 0

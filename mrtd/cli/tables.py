@@ -13,6 +13,7 @@ from mrtd.expectation import Comparison, Outcome
 
 _WIDTH: Final = 80
 _DIGEST_DIGITS: Final = 16
+_NOTHING: Final = "00" * 48  # what a register holds that nothing extended
 _LEVEL_STYLES: Final = {"alarm": "bold red", "warning": "yellow", "info": "dim"}
 _STATUS_STYLES: Final = {"measured": "green", "unpinned": "yellow", "not measured": "bold red"}
 _OUTCOME_STYLES: Final = {
@@ -157,7 +158,9 @@ def _registers(out: Console, document: MeasurementDocument) -> None:
         if value is None:
             reason = document.rules[name].reason or ""
             out.print(Text(f"{label}unpinned: {reason}", style="yellow"))
-        elif whole:
-            out.print(Text(label + value), soft_wrap=True)
+            continue
+        style = "bold red" if value == _NOTHING else ""
+        if whole:
+            out.print(Text(label + value, style=style), soft_wrap=True)
         else:
-            out.print(Text(f"{label}{value[:48]}\n{'':<7}{value[48:]}"))
+            out.print(Text(f"{label}{value[:48]}\n{'':<7}{value[48:]}", style=style))

@@ -94,6 +94,8 @@ def test_firmware_that_extends_nothing_is_an_alarm(
     assert "rtmr_not_extended" in [n["code"] for n in found["notes"] if n["level"] == "alarm"]
     assert run("measure", spec) == 0
     assert "ALARM" in capsys.readouterr().out
+    assert run("measure", spec, "--strict") == 1
+    assert "nothing is extended into rtmr0, rtmr1, rtmr2" in capsys.readouterr().err
 
 
 def test_smbios_leaves_rtmr0_unpinned_unless_given(
