@@ -24,7 +24,7 @@ examples:
   mrtd measure launch.toml --expect ref.json  exit 1 and the first differing event
   mrtd measure launch.toml --expect mrtd=bdc6fb14...
                                               compare one register (96 hex digits)
-  mrtd measure launch.toml --strict           exit 1 unless all registers mean something
+  mrtd measure launch.toml --strict           exit 1 if a register says nothing
   mrtd measure launch.toml --qemu none        do not ask QEMU: RTMR0 stays unpinned
 
 docs/launch-spec.md describes the spec.
