@@ -93,6 +93,7 @@ DEBIAN: Final = (
     Recipe("kernel-trixie", _TRIXIE, "trixie", "linux-image-cloud-amd64", _KERNEL_NAME),
     Recipe("busybox-trixie", _TRIXIE, "trixie", "busybox-static"),
     Recipe("qemu-backports", _TRIXIE, "trixie-backports", "qemu-system-x86", "", QEMU_PROGRAM),
+    Recipe("qemu-trixie", _TRIXIE, "trixie", "qemu-system-x86", "", QEMU_PROGRAM),
 )
 
 # Ubuntu's default kernel of 24.04 is 6.8, which does not fill RTMR2: take the enablement kernel.

@@ -48,6 +48,7 @@ class DebianParts:
         ovmf_folders: folder with OVMF_CODE*.fd and OVMF_VARS*.fd, by Debian release.
         kernel_6_12: vmlinuz of trixie's cloud kernel.
         kernel_modules: folder with that kernel's modules (.ko.xz).
+        qemu_10: qemu-system-x86_64 of trixie, runnable here.
         qemu_11: qemu-system-x86_64 of trixie-backports, runnable here.
         busybox: a static busybox.
         versions: part name to version of its package.
@@ -60,6 +61,7 @@ class DebianParts:
     ovmf_folders: dict[str, Path]
     kernel_6_12: Path
     kernel_modules: Path
+    qemu_10: Path
     qemu_11: Path
     busybox: Path
     versions: dict[str, str]
@@ -77,8 +79,9 @@ def debian() -> DebianParts:
     """The parts that ``python -m ci.packages`` has fetched from Debian."""
     ovmf = {release: _part(f"ovmf-{release}") for release in ("bookworm", "trixie", "sid")}
     inteltdx, kernel = _part("inteltdx-sid"), _part("kernel-trixie")
-    qemu, busybox = _part("qemu-backports"), _part("busybox-trixie")
-    parts = (*ovmf.values(), inteltdx, kernel, qemu, busybox)
+    qemu = {suite: _part(f"qemu-{suite}") for suite in ("trixie", "backports")}
+    busybox = _part("busybox-trixie")
+    parts = (*ovmf.values(), inteltdx, kernel, *qemu.values(), busybox)
     image = "usr/share/ovmf/OVMF.fd"
     try:
         return DebianParts(
@@ -89,7 +92,8 @@ def debian() -> DebianParts:
             ovmf_folders={name: part.file("usr/share/OVMF") for name, part in ovmf.items()},
             kernel_6_12=kernel.file("boot/vmlinuz-*"),
             kernel_modules=kernel.file("usr/lib/modules/*"),
-            qemu_11=qemu.file("qemu-system-x86_64"),
+            qemu_10=qemu["trixie"].file("qemu-system-x86_64"),
+            qemu_11=qemu["backports"].file("qemu-system-x86_64"),
             busybox=busybox.file("usr/bin/busybox"),
             versions={part.name: part.version for part in parts},
         )

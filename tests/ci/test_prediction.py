@@ -51,6 +51,9 @@ def scenarios(debian: DebianParts) -> dict[str, tuple[Scenario, frozenset[str]]]
         "edk2-202502, QEMU 11": (replace(mid, qemu=qemu, devices=VIRTIO), pei),
         "edk2-202605, QEMU 11": (replace(larger, firmware=new.firmware, qemu=qemu), none),
         "edk2-202211, QEMU 11": (replace(old, qemu=qemu), pei),
+        # the first QEMU with named blobs: read by edk2 >= 202502, and not by older ones
+        "edk2-202211, QEMU 10": (replace(old, qemu=debian.qemu_10), pei),
+        "edk2-202502, QEMU 10": (replace(mid, qemu=debian.qemu_10), pei),
     }
 
 
@@ -62,6 +65,8 @@ NAMES = (
     "edk2-202502, QEMU 11",
     "edk2-202605, QEMU 11",
     "edk2-202211, QEMU 11",
+    "edk2-202211, QEMU 10",
+    "edk2-202502, QEMU 10",
 )
 
 
