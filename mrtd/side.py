@@ -39,6 +39,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         replayed: what the log folds to, where the registers are a quote's; else empty.
         page_order: the order of the TD build behind MRTD, where it is known.
         spec: the launch spec, where one is known.
+        facts: what its inputs are, as far as it says: code of `mrtd.depends.TEXTS` to a text that
+            is equal for equal inputs. A code that is missing is not known; "" is known absence.
         notes: what else the reader has to know of this side, one sentence each.
     """
 
@@ -50,4 +52,5 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     replayed: dict[RegisterName, Rule] = {}
     page_order: PageOrder | None = None
     spec: LaunchSpec | None = None
+    facts: dict[str, str] = {}
     notes: tuple[str, ...] = ()
