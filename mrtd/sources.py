@@ -117,6 +117,11 @@ def is_event_log(data: bytes) -> bool:
     return data[4:8] == (3).to_bytes(4, "little") and data[32:46] == _SPEC_ID
 
 
+def is_spec_file(path: Path) -> bool:
+    """Whether a file is a launch spec. Raises `SpecError` if it cannot be read."""
+    return not path.is_dir() and _SPEC_SCHEMA in _text(read_file(path, key="file"))
+
+
 def side_of_derivation(derivation: Derivation, *, origin: str) -> Side:
     """A side of what was derived."""
     return Side(
@@ -195,17 +200,51 @@ def side_of_quote(data: bytes, *, origin: str, log: EventLog | None = None) -> S
         origin=origin,
         kind=SideKind.QUOTE,
         target=Target.CC,
-        registers={name: Exact(value) for name, value in dict(quote.registers).items()},
+        registers={name: Exact(value) for name, value in quote.registers.items()},
         log=log,
         replayed={} if log is None else replayed(log, Target.CC),
     )
 
 
 def side_of_bundle(path: Path) -> Side:
-    """A side of an evidence bundle: its quote, its event log and its launch spec."""
-    from mrtd.evidence.bundle import read_bundle  # noqa: PLC0415 - few sides are bundles
+    """A side of an evidence bundle: its quote, and the event log of the same boot.
 
-    raise NotImplementedError(read_bundle)
+    Without a quote, its registers are those that the kernel showed, which nobody signed.
+
+    Raises:
+        MalformedBundle: it is not what its manifest says.
+        InputError: a member of it breaks its format.
+    """
+    from mrtd.evidence.bundle import read_bundle  # noqa: PLC0415 - few sides are bundles
+    from mrtd.launch.spec import read_spec  # noqa: PLC0415 - few bundles hold one
+
+    bundle, origin = read_bundle(path), str(path)
+    tpm = bundle.quote is None and bundle.ccel is None and bundle.tpm_log is not None
+    target = Target.TPM if tpm else Target.CC
+    raw = bundle.tpm_log if tpm else bundle.ccel
+    log = None if raw is None else read_log(raw, origin=f"{origin}: event log", target=target)
+    found: dict[RegisterName, Rule] = {}
+    notes: tuple[str, ...] = ()
+    if bundle.quote is not None:
+        found = dict(side_of_quote(bundle.quote, origin=f"{origin}: quote").registers)
+    elif bundle.registers:
+        found = {
+            name: Exact(value)
+            for name, value in bundle.registers.items()
+            if str(name).startswith("pcr") is tpm
+        }
+        notes = (f"{origin} has no quote: its registers are what the kernel showed, unsigned",)
+    folded = {} if log is None else replayed(log, target)
+    return Side(
+        origin=origin,
+        kind=SideKind.BUNDLE,
+        target=target,
+        registers=found or folded,
+        log=log,
+        replayed=folded if found else {},
+        spec=None if bundle.spec is None else read_spec(bundle.spec, origin=f"{origin}: spec"),
+        notes=notes,
+    )
 
 
 def combined(sides: list[Side]) -> Side:

@@ -74,6 +74,9 @@ def known_launch(
 
 def _profile_logs(d: Derivation, inputs: LaunchInputs) -> Iterator[tuple[str, EventLog]]:
     unknown = Unpinned("taken from the derivation")
+    # a dimension of its own: QEMU decides about it, too
+    boot = replace(d.spec.boot, kernel_header="patched" if d.header.patched else "plain")
+    spec = replace(d.spec, boot=boot)
     for profile in PROFILES:
         firmware = replace(d.firmware, profile=profile)
         if profile.name == d.firmware.profile.name:
