@@ -23,6 +23,7 @@ import pytest
 from mrtd.errors import (
     CollateralExpired,
     CollateralInvalid,
+    MalformedCollateral,
     MalformedDocument,
     MalformedQuote,
     MrtdError,
@@ -434,6 +435,13 @@ def test_what_dcap_qvl_refuses_is_refused_even_if_we_see_nothing(
 
     pretend(monkeypatch, hide)
     assert failed(appraise(replace(OUT_OF_DATE, advisories=()))) == {"dcap_qvl_policy"}
+
+
+def test_collateral_that_dcap_qvl_cannot_take_is_an_input_error() -> None:
+    quote, collateral = World().build()
+    broken = msgspec.structs.replace(read(collateral), tcb_info="\ud800")
+    with pytest.raises(MalformedCollateral):
+        verify_quote(quote, broken, policy=STRICT, now=NOW)
 
 
 def test_a_root_that_is_no_certificate_verifies_nothing() -> None:

@@ -171,6 +171,12 @@ def test_every_kind_of_tdx_quote_is_read(version: int, body_type: int, report: s
     assert len(data) - len(quote.signed) == 4 + len(Signatures().encode())
 
 
+def test_a_td_report_has_the_size_of_its_version() -> None:
+    with pytest.raises(MalformedQuote, match=r"584 bytes are no TD report 1\.5") as caught:
+        td_report.read_td_report(memoryview(bytes(584)), version="1.5", origin="x", base=54)
+    assert caught.value.offset == 54
+
+
 def test_zero_bytes_after_a_quote_are_cut_off_and_counted() -> None:
     data = build_quote()
     quote = read(data + bytes(100))
