@@ -9,6 +9,7 @@ from typing import Any
 from mrtd.errors import MalformedBundle, MalformedQuote
 from mrtd.evidence.bundle import Bundle
 from mrtd.evidence.manifest import MEMBERS, MESSAGES
+from mrtd.printable import printable
 
 
 def to_json(bundle: Bundle) -> dict[str, Any]:
@@ -66,11 +67,6 @@ def _rows(bundle: Bundle) -> Iterator[tuple[str, str, str]]:
             yield str(len(data)), name, MEMBERS[name]
     if pcrs:
         yield "", "pcr-sha384/", f"{len(pcrs)} PCRs of the SHA-384 bank"
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that a terminal would act on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _messages(bundle: Bundle) -> list[str]:

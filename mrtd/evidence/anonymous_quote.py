@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from mrtd.errors import MalformedQuote
 from mrtd.evidence.certification import (
     ENCLAVE_REPORT_DATA,
     ENCLAVE_REPORT_SIZE,
     CertificationType,
 )
-from mrtd.evidence.quote import read_quote
+from mrtd.evidence.quote import Quote, read_quote
 
 INTEL_QE: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """Vendor id of Intel's quoting enclave, the same everywhere."""
@@ -39,13 +40,14 @@ def anonymous_quote(data: bytes, *, origin: str) -> bytes:
     """The quote with everything blanked that identifies its platform.
 
     It has the same size and can be read (`mrtd.evidence.quote.read_quote`); its signature no longer
-    verifies. TD report, versions, sizes, SVNs and the QE's measurement are as they were.
+    verifies. TD report, versions, sizes, SVNs and the QE's measurement are as they were. Bytes that
+    follow the quote are cut off: nobody knows what they say.
 
     Raises:
         MalformedQuote: the data is no quote.
     """
-    quote = read_quote(data, origin=origin)
-    result = bytearray(data)
+    quote = _read(data, origin)
+    result = bytearray(quote.raw) + bytes(quote.padding)
     if result[_VENDOR] != INTEL_QE:
         result[_VENDOR] = bytes(16)
     result[_USER_DATA] = bytes(20)
@@ -63,6 +65,15 @@ def anonymous_quote(data: bytes, *, origin: str) -> bytes:
     else:
         _blank(result, at, _PPID.get(CertificationType(kind), size))
     return bytes(result)
+
+
+def _read(data: bytes, origin: str) -> Quote:
+    try:
+        return read_quote(data, origin=origin)
+    except MalformedQuote as error:
+        if error.field != "end of quote" or error.offset is None:
+            raise
+        return read_quote(data[: error.offset], origin=origin)
 
 
 def _blank(data: bytearray, start: int, size: int) -> int:
