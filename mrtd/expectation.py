@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from mrtd.compare import Outcome as Outcome
+from mrtd.compare import Outcome
 from mrtd.document import EventEntry, MeasurementDocument, read_document
 from mrtd.errors import MalformedDocument
 from mrtd.registers import RegisterName, Sha384

@@ -84,7 +84,7 @@ def _profile_logs(d: Derivation, inputs: LaunchInputs) -> Iterator[tuple[str, Ev
         try:
             yield (
                 profile.name,
-                derive(d.spec, inputs, firmware, target=d.target, fw_cfg=unknown).log,
+                derive(spec, inputs, firmware, target=d.target, fw_cfg=unknown).log,
             )
         except InputError:
             continue  # the image has not what this profile measures

@@ -157,6 +157,8 @@ def search_value(
                 if edited is not None and fold_lines(edited) == value.raw:
                     found.append(Solution(options))
         if found:
+            # rather what a launch spec can say than what only somebody's patch can do
+            found.sort(key=lambda s: sum(not change.setting for change in s.changes))
             return Searched(tuple(found), tried, complete=True)
     return Searched((), tried, complete=True)
 
@@ -164,27 +166,40 @@ def search_value(
 def search_lines(
     lines: Lines, dimensions: Sequence[Dimension], observed: Lines
 ) -> tuple[Solution, Lines, int]:
-    """Choose options that bring the lines nearer to an observed log, one dimension at a time.
+    """Choose options that bring the lines nearer to an observed log, the most helpful one first.
+
+    Of equally helpful ones, an option that gives an observed digest counts more than one that only
+    leaves something out. Options are applied in the order of their dimensions.
 
     Returns:
         The options chosen, the lines under them, and how many options were looked at.
     """
-    chosen: list[Option] = []
+    seen = frozenset(line.digest for line in observed if line.digest is not None)
+    chosen: dict[int, Option] = {}
+    best, distance = lines, _distance(lines, observed)
     tried = 0
-    seen = {line.digest for line in observed}
-    for dimension in dimensions:
-        best, distance = None, _distance(lines, observed)
-        for option in dimension.options:
-            tried += 1
-            if option.digests and not option.digests & seen:
-                continue
-            edited = option.edit(lines)
-            if edited is not None and (nearer := _distance(edited, observed)) < distance:
-                best, distance = (option, edited), nearer
-        if best is not None:
-            chosen.append(best[0])
-            lines = best[1]
-    return Solution(tuple(chosen)), lines, tried
+    while distance:
+        found: list[tuple[int, bool, int, int, Option]] = []
+        for place, dimension in enumerate(dimensions):
+            for number, option in enumerate(dimension.options):
+                tried += 1
+                if place in chosen or (option.digests and not option.digests & seen):
+                    continue
+                trial = _in_order({**chosen, place: option})
+                if (edited := apply(lines, trial)) is not None:
+                    ranked = (_distance(edited, observed), not option.digests, place, number)
+                    found.append((*ranked, option))
+        found.sort(key=lambda row: row[:4])
+        if not found or found[0][0] >= distance:
+            break
+        distance, _, place, _, option = found[0]
+        chosen[place] = option
+        best = apply(lines, _in_order(chosen)) or ()
+    return Solution(_in_order(chosen)), best, tried
+
+
+def _in_order(chosen: dict[int, Option]) -> tuple[Option, ...]:
+    return tuple(chosen[place] for place in sorted(chosen))
 
 
 def apply(lines: Lines, options: Sequence[Option]) -> Lines | None:
