@@ -6,7 +6,6 @@ input (`Side.facts`), those that are equal cannot be the cause and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -136,7 +135,7 @@ def of_register(name: RegisterName, *, sides: tuple[Side, Side]) -> tuple[Depend
     return _narrowed(_REGISTER.get(name, ("profile", "boot")), sides)
 
 
-def _narrowed(codes: Iterable[str], sides: tuple[Side, Side]) -> tuple[Dependence, ...]:
+def _narrowed(codes: tuple[str, ...], sides: tuple[Side, Side]) -> tuple[Dependence, ...]:
     """Inputs known to differ, if there are any; else those not known to be equal."""
     expected, observed = (side.facts for side in sides)
     known, possible = [], []
@@ -147,7 +146,9 @@ def _narrowed(codes: Iterable[str], sides: tuple[Side, Side]) -> tuple[Dependenc
         elif ours != theirs:
             text = f"{TEXTS[code]}: expected {_shown(ours)}, observed {_shown(theirs)}"
             known.append(Dependence(code, text, known=True))
-    return (*known, *([] if known else possible))
+    # where all facts are equal, they do not tell everything: then any input is left
+    every = (Dependence(code, TEXTS[code]) for code in codes)
+    return tuple(known or possible or every)
 
 
 def _shown(fact: str) -> str:

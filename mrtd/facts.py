@@ -54,7 +54,8 @@ def facts_of_document(document: MeasurementDocument) -> dict[str, str]:
         facts["page_order"] = document.page_order
     for event in document.events:
         if event.type == EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2 and event.digest is not None:
-            facts["variables"] = event.digest[:16]
+            state = "built in" if document.firmware.secure_boot else "not built in"
+            facts["variables"] = f"{event.digest[:16]}, Secure Boot {state}"
     return facts
 
 

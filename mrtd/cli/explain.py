@@ -29,7 +29,7 @@ examples:
   mrtd explain quote.bin --expect launch.toml    the same without a log: whole
                                                  registers, slower, says less
   mrtd explain CCEL --expect launch.toml --acpi DIR
-                                                 try every etc/acpi/tables in DIR
+                                       try every etc/acpi/tables in DIR
 
 An event log lets each event be explained on its own. The installed QEMU is
 asked for the ACPI tables of other machines (hpet, phys-bits, vCPUs, ...) only

@@ -25,6 +25,7 @@ _ACTIONS: Final = (
     b"Exit Boot Services Returned with Failure",
     b"Exit Boot Services Returned with Success",
 )
+_SHIM: Final = bytes.fromhex("50ab5d6046e00043abb63dd810dd8b23")  # 605dab50-..., shim's variables
 _APPS: Final = (UI_APP_HIDDEN, BOOT_MENU_HIDDEN, FIRMWARE_SETUP, SHELL_OLD, SHELL_APP)
 # Figures of real images and logs; bytes behind them are not at hand here.
 _FIGURES: Final = {
@@ -84,4 +85,5 @@ def _contents() -> Iterator[tuple[bytes, str]]:
         yield data, f"boot order {', '.join(f'{i:04X}' for i in order) or 'empty'}"
     yield b"/rom@genroms/linuxboot_dma.bin\0", "boot order of a direct kernel boot"
     yield b"\1", "one byte 01: shim trusts the MOK list"
-    yield b"sbat,1,2021030218\n", "first SBAT level"
+    sbat = Variable(_SHIM, "SbatLevel", b"sbat,1,2021030218\n")
+    yield variable_data(sbat), "first SBAT level"
