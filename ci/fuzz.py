@@ -18,6 +18,7 @@ from typing import Final
 
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
+from fixtures.quotes import build_quote
 from fixtures.tdvf import build_tdvf
 from fixtures.varstore import GLOBAL, Variable, build_varstore
 from fixtures.volumes import Module
@@ -25,6 +26,7 @@ from mrtd.boot.bzimage import read_kernel_facts
 from mrtd.boot.pe import authenticode
 from mrtd.errors import InputError
 from mrtd.eventlog.tcg2 import read_log
+from mrtd.evidence.quote import read_quote
 from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
@@ -100,6 +102,9 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "pe": FuzzTarget(
         lambda data: authenticode(memoryview(data), origin="fuzz"),
         (build_bzimage(), build_bzimage(certificate=win_certificate(b"x"), pe32=True)),
+    ),
+    "quote": FuzzTarget(
+        lambda data: read_quote(data, origin="fuzz"), (build_quote(), build_quote(version=5))
     ),
     "spec": FuzzTarget(_text, (_SPEC,)),
     "tdvf": FuzzTarget(

@@ -11,10 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from mrtd.document import MeasurementDocument
+from mrtd.evidence.manifest import Manifest
 from mrtd.launch.spec import LaunchSpec
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
 SCHEMAS: Final[dict[str, type]] = {
+    "evidence.schema.json": Manifest,
     "launch.schema.json": LaunchSpec,
     "measurement.schema.json": MeasurementDocument,
 }

@@ -11,9 +11,19 @@
     |   |-- MalformedAcpi         an ACPI blob breaks its own format
     |   |-- MalformedEventLog     an event log breaks its own format
     |   |-- MalformedDocument     a measurement document (or expected value) cannot be read
+    |   |-- MalformedQuote        a quote breaks its own format
+    |   |-- MalformedCollateral   collateral for a quote cannot be read
+    |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   `-- ToolFailed            an external program refused its input, hung or printed garbage
     |-- VerificationError     the inputs are fine, the answer is no                       exit 1
-    |   `-- MeasurementMismatch   derived and expected measurements differ
+    |   |-- MeasurementMismatch   derived and expected measurements differ
+    |   |-- QuoteInvalid          no genuine platform signed this quote
+    |   |-- TdUnprotected         the quote is genuine, and says that the host can reach into the TD
+    |   |-- CollateralInvalid     the collateral is not Intel's, or not of this platform
+    |   |-- CollateralExpired     the collateral does not hold now: fetch it again
+    |   |-- PlatformRevoked       Intel has revoked the platform or its TCB
+    |   `-- TcbRejected           the platform is genuine, and the policy does not take its state
+    |-- TransportError        a service could not be reached or gave no usable answer     exit 3
     `-- ToolMissing           an external program is not installed                        exit 3
 
 Foreign exceptions never leave a public function of this package.
@@ -99,6 +109,18 @@ class MalformedDocument(InputError):
     """A measurement document, or a value to compare with, cannot be read."""
 
 
+class MalformedQuote(InputError):
+    """A quote does not follow its format, or is of a kind that has no TD."""
+
+
+class MalformedCollateral(InputError):
+    """Collateral for the verification of a quote cannot be read."""
+
+
+class MalformedBundle(InputError):
+    """An evidence bundle, or what a collector sent, breaks its format or its own manifest."""
+
+
 class ToolFailed(InputError):
     """An external program refused its arguments, hung, or answered with garbage."""
 
@@ -111,6 +133,42 @@ class VerificationError(MrtdError):
 
 class MeasurementMismatch(VerificationError):
     """Derived and expected measurements differ."""
+
+
+class QuoteInvalid(VerificationError):
+    """No genuine platform signed this quote, or nobody can tell: evidence of nothing."""
+
+
+class TdUnprotected(VerificationError):
+    """The quote is genuine, and says that the host (or another TD) can reach into the TD."""
+
+
+class CollateralInvalid(VerificationError):
+    """The collateral is not signed by Intel, or is that of another platform."""
+
+
+class CollateralExpired(VerificationError):
+    """The collateral (or a certificate) does not hold at the given time: fetch it again."""
+
+
+class PlatformRevoked(VerificationError):
+    """Intel has revoked the platform's certificate or its TCB: no policy can accept it."""
+
+
+class TcbRejected(VerificationError):
+    """The platform is genuine, and the policy does not accept its state.
+
+    Attributes:
+        failed: names of the checks that failed.
+    """
+
+    def __init__(self, message: str, *, failed: tuple[str, ...], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.failed = failed
+
+
+class TransportError(MrtdError):
+    """A service could not be reached, or gave no usable answer."""
 
 
 class ToolMissing(MrtdError):

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from mrtd.compare import Outcome
 from mrtd.document import EventEntry, MeasurementDocument, read_document
 from mrtd.errors import MalformedDocument
 from mrtd.registers import RegisterName, Sha384
 
 _HEX: Final = re.compile(r"(?:(mrtd|rtmr[0-3]|pcr[0-9]{1,2})=)?([0-9a-fA-F]{96})")
-
-
-class Outcome(StrEnum):
-    """Result for one register."""
-
-    MATCH = "match"
-    DIFFERS = "differs"
-    NOT_COMPARED = "not compared"
 
 
 class Expectation(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Builds the initramfs of the measuring guest: a static busybox and one shell script.
+"""Builds the initramfs of the measuring guest: a static busybox and two shell scripts.
 
 The initrd of a launch is measured, so the archive is reproducible: the same inputs give the same
 bytes, anywhere. No host tool takes part, and nothing of the host (times, owners, inode numbers,
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mrtd.errors import MrtdError, SpecError, ToolMissing
+from mrtd.evidence.collector import collector_script
 
 DEFAULT_BUSYBOX: Final = Path("/bin/busybox")
 DEFAULT_INIT: Final = Path(__file__).with_name("init.sh")
@@ -33,7 +34,7 @@ _EMPTY: Final[Mapping[str, bytes]] = {}
 
 
 def build_initramfs(*, busybox: bytes, init: bytes, modules: Mapping[str, bytes] = _EMPTY) -> bytes:
-    """The initramfs: ``/init``, ``/bin/busybox`` and ``/modules/*.ko``.
+    """The initramfs: ``/init``, ``/collect.sh``, ``/bin/busybox`` and ``/modules/*.ko``.
 
     Args:
         busybox: a statically linked busybox for the guest.
@@ -49,7 +50,11 @@ def build_initramfs(*, busybox: bytes, init: bytes, modules: Mapping[str, bytes]
         SpecError: busybox is not a static ELF program, or a module has an unusable name or body.
     """
     _check_busybox(busybox)
-    files = {"init": (0o755, init), "bin/busybox": (0o755, busybox)}
+    files = {
+        "init": (0o755, init),
+        "bin/busybox": (0o755, busybox),
+        "collect.sh": (0o755, collector_script()),
+    }
     for name, body in modules.items():
         path = f"modules/{_module_name(name)}"
         if path in files:

@@ -14,6 +14,9 @@ from mrtd.errors import InputError, MrtdError
 VERBS: Final = {
     "measure": "derive MRTD and RTMR0-2 of a launch spec",
     "inspect": "show what a firmware or kernel file is",
+    "evidence": "collect, pack, show and redact evidence of a boot",
+    "compare": "compare expected and observed measurements, event by event",
+    "explain": "say why evidence is not what was expected",
 }
 _EPILOG: Final = """\
 exit codes:

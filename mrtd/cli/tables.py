@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mrtd.compare import Outcome
 from mrtd.document import EventEntry, MeasurementDocument
-from mrtd.expectation import Comparison, Outcome
+from mrtd.expectation import Comparison
 
 _WIDTH: Final = 80
 _DIGEST_DIGITS: Final = 16

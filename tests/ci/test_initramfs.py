@@ -12,6 +12,7 @@ import pytest
 from ci.guest import initramfs
 from ci.guest.initramfs import DEFAULT_INIT, build_initramfs, main, read_busybox
 from mrtd.errors import SpecError, ToolMissing
+from mrtd.evidence.collector import collector_script
 from tests.conftest import require_tool
 
 # An ELF64 header with no program headers: static as far as anyone can tell.
@@ -47,6 +48,7 @@ def test_cpio_lists_the_members(tmp_path: Path) -> None:
     assert files == {
         "init": (0o755, INIT),
         "bin/busybox": (0o755, BUSYBOX),
+        "collect.sh": (0o755, collector_script()),
         "modules/x.ko": (0o644, b"module"),
     }
 

@@ -1,0 +1,1 @@
+"""Evidence of a launch: quotes, their verification, and bundles of evidence."""

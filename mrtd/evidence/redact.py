@@ -1,0 +1,294 @@
+"""Redaction: a bundle that can go into a bug report.
+
+What identifies the platform, the machine, its network or a person is blanked, and so are secrets;
+the rest can be read and compared as before. Registers and the digests in event logs stay: they are
+what a report is about, and who guesses what was measured can check the guess with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from mrtd.errors import MalformedBundle, MalformedQuote
+from mrtd.evidence import identifiers
+from mrtd.evidence import manifest as names
+from mrtd.evidence.anonymous_quote import anonymous_quote
+from mrtd.evidence.bundle import Bundle, bundle_of
+from mrtd.evidence.identifiers import Blanker, find, find_binary, kind_of_name
+from mrtd.evidence.smbios import blank_smbios
+
+_TEXTS: Final = (names.CMDLINE, names.UNAME, names.MESSAGES, names.SPEC)
+_TABLES: Final = (names.DMI, names.SMBIOS)
+_LOGS: Final = (names.CCEL, names.TPM_LOG)
+_BINARY: Final = (*_LOGS, "fw_cfg/bootorder", "fw_cfg/etc/tpm/log", names.ACPI_TABLES)
+
+# UEFI 2.10 section 10.3.4: messaging device path nodes (type 3) that hold addresses, by the first
+# four bytes of the node: type, subtype, length
+_ADDRESS_NODES: Final = (b"\x03\x0b\x25\x00", b"\x03\x0c\x1b\x00", b"\x03\x0d\x3c\x00")
+
+# Claims of an ITA token that say what was measured and how the platform was appraised
+_CLAIMS: Final = frozenset(
+    {
+        *("attester_advisory_ids", "attester_tcb_date", "attester_tcb_status", "attester_type"),
+        *("tdx_is_debuggable", "tdx_mrconfigid", "tdx_mrowner", "tdx_mrownerconfig", "tdx_mrseam"),
+        *("tdx_mrsignerseam", "tdx_mrtd", "tdx_rtmr0", "tdx_rtmr1", "tdx_rtmr2", "tdx_rtmr3"),
+        *("tdx_seam_attributes", "tdx_seamsvn", "tdx_td_attributes", "tdx_tee_tcb_svn", "tdx_xfam"),
+        *("dbgstat", "ver"),
+    }
+)
+
+
+def redact(bundle: Bundle) -> tuple[Bundle, tuple[str, ...]]:
+    """The bundle without what identifies somebody, and what was removed, one line per member.
+
+    The lines name kinds and numbers, never what was there. No signature of it verifies any more.
+    """
+    work = _Redaction(bundle.files)
+    work.run()
+    lines = tuple(f"{name}: {what}" for name, what in work.removed.items())
+    redacted = bundle_of(
+        work.files, origin=bundle.origin, redacted=tuple(dict.fromkeys((*bundle.redacted, *lines)))
+    )
+    return redacted, lines
+
+
+class _Redaction:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.original = files
+        self.files = dict(files)
+        self.removed: dict[str, str] = {}
+
+    def run(self) -> None:
+        self.shallow()
+        values = list(self.structured())
+        values += [(found.kind, found.text) for found in self.found()]
+        blanker = Blanker(values)
+        for name in list(self.files):
+            if name != names.QUOTE:
+                self.blank(name, blanker)
+        for name, data in list(self.files.items()):
+            if blanker.remains(data):
+                self.drop(name, "it holds an identifier in a way that cannot be blanked")
+        for name in _LOGS:
+            if name in self.removed and name in self.files:
+                self.removed[name] += "; the digests are those of the original bodies"
+
+    def shallow(self) -> None:
+        """Remove what is nested deeper than the interpreter's stack."""
+        for name, read in ((names.DOCUMENT, _decoded), (names.SPEC, _toml)):
+            try:
+                list(_named_texts(read(self.files.get(name, b""))))
+            except RecursionError:
+                self.drop(name, "it is nested too deeply")
+
+    def structured(self) -> Iterator[tuple[str, str]]:
+        """Blank what the formats say identifies a machine; the texts that were there."""
+        self.quote()
+        for name in _TABLES:
+            yield from ((identifiers.IDENTIFIER, text) for text in self.smbios(name))
+        token = self.files.get(names.TOKEN)
+        if token is not None:
+            yield identifiers.SECRET, token.decode("latin-1").strip()
+            self.token(token)
+        uname = self.files.get(names.UNAME, b"").decode("utf-8", "replace").split()
+        if len(uname) > 1 and not uname[1][0].isdigit():
+            yield identifiers.HOST, uname[1]  # of uname -a
+
+    def quote(self) -> None:
+        data = self.files.get(names.QUOTE)
+        if data is None:
+            return
+        try:
+            blank = anonymous_quote(data, origin=names.QUOTE)
+        except MalformedQuote:
+            self.drop(names.QUOTE, "it cannot be read, so nobody knows what it says")
+            return
+        self.replace(
+            names.QUOTE,
+            blank,
+            "id of the quoting enclave, attestation key, signatures, QE authentication data, and "
+            "the platform's identity (PPID or PCK certificates with PPID, PIID and FMSPC); the TD "
+            "report is as it was, the signature no longer verifies",
+        )
+
+    def smbios(self, name: str) -> tuple[str, ...]:
+        data = self.files.get(name)
+        if data is None:
+            return ()
+        try:
+            blank, values = blank_smbios(data, origin=name)
+        except MalformedBundle:
+            self.drop(name, "it cannot be read, so nobody knows what it says")
+            return ()
+        self.replace(name, blank, "serial numbers, UUID, asset tags, OEM strings")
+        return values
+
+    def token(self, token: bytes) -> None:
+        claims = _claims(token)
+        kept = {key: claims[key] for key in sorted(_CLAIMS & claims.keys())}
+        self.drop(names.TOKEN, "a token identifies the platform and can be replayed")
+        if kept:
+            self.files[names.CLAIMS] = _json(kept)
+            self.removed[names.TOKEN] += f"; {len(kept)} claims are kept in {names.CLAIMS}"
+
+    def found(self) -> Iterator[identifiers.Found]:
+        for name in _TEXTS:
+            yield from find(self.files.get(name, b"").decode("utf-8", "replace"))
+        for text in _texts(_toml(self.files.get(names.SPEC, b""))):
+            yield from find(text)
+        for name in _BINARY:
+            yield from find_binary(self.files.get(name, b""))
+        document = _decoded(self.files.get(names.DOCUMENT, b""))
+        for key, text in _named_texts(document):
+            if key == "data":
+                yield from find_binary(_unhex(text) or b"")
+            elif (kind := _kind(key)) is not None and text.strip("x"):
+                yield identifiers.Found(kind, 0, len(text), text)
+            else:
+                yield from find(text)
+
+    def blank(self, name: str, blanker: Blanker) -> None:
+        data = self.files[name]
+        if name == names.DOCUMENT:
+            blank, kinds = _blank_json(data, blanker)
+            if blank is None:
+                self.drop(name, "it is no JSON, so nobody knows what it says")
+                return
+        elif name in _TEXTS or name == names.CLAIMS:
+            # Characters beyond Latin-1 are kept as the bytes that they are.
+            text, kinds = blanker.text(data.decode("latin-1"))
+            blank = text.encode("latin-1")
+        elif name in _BINARY:
+            data = self.files[name]
+            blank, kinds = blanker.binary(_without_addresses(data))
+            nodes = sum(data.count(node) for node in _ADDRESS_NODES)
+            kinds[identifiers.ADDRESS] += nodes if _without_addresses(data) != data else 0
+        else:
+            return
+        if name == names.SPEC and _toml(data) and not _toml(blank):
+            self.drop(name, "without its secrets it is no launch spec any more")
+            return
+        what = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()) if count)
+        self.replace(name, blank, what)
+
+    def replace(self, name: str, data: bytes, what: str) -> None:
+        if data != self.files[name]:
+            self.files[name] = data
+            self.removed[name] = what
+
+    def drop(self, name: str, why: str) -> None:
+        del self.files[name]
+        self.removed[name] = f"removed whole: {why}"
+
+
+def _kind(key: str) -> str | None:
+    # InputEntry.key is the name of a file in the spec
+    return None if key in {"key", "data"} else kind_of_name(key)
+
+
+def _blank_json(data: bytes, blanker: Blanker) -> tuple[bytes | None, Counter[str]]:
+    kinds: Counter[str] = Counter()
+
+    def blank(key: str, text: str) -> str:
+        raw = _unhex(text) if key == "data" else None
+        if raw is not None:
+            without, more = blanker.binary(_without_addresses(raw))
+            kinds.update(more)
+            return without.hex()
+        kind = _kind(key)
+        if kind is not None and text.strip("x"):
+            kinds[kind] += 1
+            return "x" * len(text)
+        without_text, more = blanker.text(text)
+        kinds.update(more)
+        return without_text
+
+    document = _decoded(data)
+    if not isinstance(document, dict):
+        return None, kinds
+    result = _mapped(document, blank)
+    return (data if result == document else _json(result)), kinds
+
+
+def _mapped(value: Any, change: Callable[[str, str], str], key: str = "") -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return value if key == "schema" else change(key, value)
+    if isinstance(value, dict):
+        return {change("", name): _mapped(item, change, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_mapped(item, change, key) for item in value]
+    return value
+
+
+def _named_texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _named_texts(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _named_texts(item, key)
+
+
+def _texts(value: object) -> Iterator[str]:
+    yield from (text for _, text in _named_texts(value))
+
+
+def _without_addresses(data: bytes) -> bytes:
+    """Without the addresses in device path nodes."""
+    result = bytearray(data)
+    for node in _ADDRESS_NODES:
+        at = data.find(node)
+        while at >= 0:
+            end = min(at + node[2], len(data))
+            result[at + len(node) : end] = bytes(end - at - len(node))
+            at = data.find(node, end)
+    return bytes(result)
+
+
+def _toml(data: bytes) -> dict[str, Any]:
+    """The launch spec's tables; empty if it is no TOML."""
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _decoded(data: bytes) -> object:
+    try:
+        found: object = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found
+
+
+def _claims(token: bytes) -> dict[str, Any]:
+    """The claims of a token that nobody verified; those below ``tdx`` beside the others."""
+    try:
+        payload = token.split(b".")[1]
+        claims = _decoded(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (IndexError, binascii.Error, ValueError):
+        return {}
+    if not isinstance(claims, dict):
+        return {}
+    inner = claims.get("tdx")
+    return {**(inner if isinstance(inner, dict) else {}), **claims}
+
+
+def _unhex(text: str) -> bytes | None:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
