@@ -11,10 +11,10 @@ import hypothesis.strategies as st
 import pytest
 
 from mrtd.cli.main import main
+from mrtd.compare import Outcome
 from mrtd.document import MeasurementDocument, encode, read_document, to_document
 from mrtd.errors import InputError, MalformedDocument
 from mrtd.expectation import (
-    Outcome,
     compare,
     expectation_of_value,
     read_expectation,
