@@ -43,7 +43,7 @@ class DcapPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The three platform flags are in the PCK certificate. They are accepted by default, on purpose:
     servers that can run TDX are multi-package platforms, which Intel registers with cached keys and
-    as dynamic (all three real platforms whose quotes were read have all three flags), and whether
+    as dynamic (two real platforms whose quotes were read have all three flags), and whether
     multithreading matters for a TCB level is said by its status. Set one to False to refuse it.
 
     Attributes:

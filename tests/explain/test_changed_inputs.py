@@ -98,7 +98,7 @@ def test_an_observed_log_names_the_input_among_those_that_it_can_be(
     ],
 )
 def test_explain_finds_the_hypothesis(case: str, evidence: str, tmp_path: Path) -> None:
-    launch, old, new, code, text = CASES[case]
+    launch, old, new, _, text = CASES[case]
     expected, known = known_of(edited(tmp_path / "a", Launch()))
     real = spec_side(edited(tmp_path / "b", launch, old, new))
     observed = as_log(real, tmp_path) if evidence == "log" else without_facts(real)
