@@ -35,6 +35,9 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "swtpm": Tool("swtpm_setup", "swtpm-tools"),
     "tpm2": Tool("tpm2_eventlog", "tpm2-tools"),
     "busybox": Tool("busybox", "busybox-static"),
+    "dash": Tool("dash", "dash"),
+    "shellcheck": Tool("shellcheck", "shellcheck"),
+    "chromium": Tool("chromium", "chromium"),
 }
 
 

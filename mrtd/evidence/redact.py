@@ -29,6 +29,8 @@ _TABLES: Final = (names.DMI, names.SMBIOS)
 _LOGS: Final = (names.CCEL, names.TPM_LOG)
 _BINARY: Final = (*_LOGS, "fw_cfg/bootorder", "fw_cfg/etc/tpm/log", names.ACPI_TABLES)
 
+_MAX_DEPTH: Final = 64
+
 # UEFI 2.10 section 10.3.4: messaging device path nodes (type 3) that hold addresses, by the first
 # four bytes of the node: type, subtype, length
 _ADDRESS_NODES: Final = (b"\x03\x0b\x25\x00", b"\x03\x0c\x1b\x00", b"\x03\x0d\x3c\x00")
@@ -81,11 +83,9 @@ class _Redaction:
                 self.removed[name] += "; the digests are those of the original bodies"
 
     def shallow(self) -> None:
-        """Remove what is nested deeper than the interpreter's stack."""
+        """Remove what is nested deeper than any launch spec or measurement document."""
         for name, read in ((names.DOCUMENT, _decoded), (names.SPEC, _toml)):
-            try:
-                list(_named_texts(read(self.files.get(name, b""))))
-            except RecursionError:
+            if _depth(read(self.files.get(name, b""))) > _MAX_DEPTH:
                 self.drop(name, "it is nested too deeply")
 
     def structured(self) -> Iterator[tuple[str, str]]:
@@ -240,6 +240,15 @@ def _named_texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _texts(value: object) -> Iterator[str]:
     yield from (text for _, text in _named_texts(value))
+
+
+def _depth(value: object) -> int:
+    """How many objects and lists are inside each other, at most; without recursion."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [item for one in level for item in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _without_addresses(data: bytes) -> bytes:
