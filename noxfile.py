@@ -83,6 +83,8 @@ def tests(session: nox.Session) -> None:
     """Run the tests without a network; arguments after ``--`` go to pytest."""
     _install(session, "test", extras="ci")
     session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
+    session.run("python", "-m", "ci.system", "dash", "shellcheck")
+    session.run("python", "-m", "ci.system", "chromium")  # by itself: not every release has it
     session.run("python", "-m", "ci.packages")
     if session.posargs:
         _pytest(session, *session.posargs)

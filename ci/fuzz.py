@@ -26,7 +26,9 @@ from mrtd.boot.bzimage import read_kernel_facts
 from mrtd.boot.pe import authenticode
 from mrtd.errors import InputError
 from mrtd.eventlog.tcg2 import read_log
+from mrtd.evidence.bundle import bundle_of, decode_bundle, encode_bundle
 from mrtd.evidence.quote import read_quote
+from mrtd.evidence.redact import redact
 from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
@@ -91,8 +93,12 @@ kind = "direct"
 kernel = "vmlinuz"
 """
 
+_BUNDLE: Final = encode_bundle(
+    bundle_of({"proc/cmdline": b"console=ttyS0 password=x", "tdx/quote": build_quote()})
+)
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
+    "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
     "event-log": FuzzTarget(
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),

@@ -36,6 +36,9 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "tpm2": Tool("tpm2_eventlog", "tpm2-tools"),
     "busybox": Tool("busybox", "busybox-static"),
     "cpio": Tool("cpio", "cpio"),
+    "dash": Tool("dash", "dash"),
+    "shellcheck": Tool("shellcheck", "shellcheck"),
+    "chromium": Tool("chromium", "chromium"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mrtd import __version__
-from mrtd.compare import Comparison, EventRow, Outcome, RegisterComparison, RowOutcome
+from mrtd.compare import DIFFERENCES, Comparison, EventRow, Outcome, RegisterComparison, RowOutcome
 from mrtd.depends import Dependence
 from mrtd.eventlog import Event, type_name
 from mrtd.explain.findings import Change, Explanation, Finding, FindingKind
@@ -109,7 +109,7 @@ def _verdict(comparison: Comparison) -> tuple[str, str, str]:
     if names[Outcome.NOT_COMPARED]:
         rest = f" Not compared: {names[Outcome.NOT_COMPARED]}."
     if names[Outcome.DIFFERS]:
-        same = f" {names[Outcome.MATCH]} match." if names[Outcome.MATCH] else ""
+        same = f" Match: {names[Outcome.MATCH]}." if names[Outcome.MATCH] else ""
         return "bad", "Differs", f"{names[Outcome.DIFFERS]}: not what was expected.{same}{rest}"
     if comparison.matches:
         return "good", "Match", f"{names[Outcome.MATCH]}: as expected.{rest}"
@@ -133,10 +133,26 @@ def _registers(comparison: Comparison) -> Iterator[str]:
         yield (
             f'<tr{_row_class(kind)}><th scope="row">{register.name.upper()}</th>'
             f'<td class="inline">{_badge(kind, word)}</td>'
-            f"<td>{_text(register.reason)}{_depends(register.depends)}</td>"
+            f"<td>{_text(register.reason)}{_depends(register.depends)}{_differing(register)}</td>"
             f"<td>{_values(register.expected, register.observed)}</td></tr>"
         )
     yield "</tbody></table>"
+
+
+def _differing(register: RegisterComparison) -> str:
+    """The events that differ, each with the likeliest input."""
+    items = "".join(
+        f'<li><a href="#{_anchor(register, row)}">{_text(event.description)}</a>'
+        f"{f': {_text(row.depends[0].text)}' if row.depends else ''}</li>"
+        for row in register.rows
+        if row.outcome in DIFFERENCES and (event := row.expected or row.observed) is not None
+    )
+    return f'<ul class="why">{items}</ul>' if items else ""
+
+
+def _anchor(register: RegisterComparison, row: EventRow) -> str:
+    places = ("x" if p is None else str(p) for p in (row.expected_index, row.observed_index))
+    return "-".join((register.name, *places))
 
 
 def _events(register: RegisterComparison, explanation: Explanation | None) -> Iterator[str]:
@@ -154,18 +170,19 @@ def _events(register: RegisterComparison, explanation: Explanation | None) -> It
     about.pop(None, None)
     for row in register.rows:
         finding = None if row.observed_index is None else about.get(row.observed_index)
-        yield _event_row(row, finding)
+        yield _event_row(register, row, finding)
     yield "</tbody></table></details>"
 
 
-def _event_row(row: EventRow, finding: Finding | None) -> str:
+def _event_row(register: RegisterComparison, row: EventRow, finding: Finding | None) -> str:
     kind, word = _ROWS[row.outcome]
     places = [row.expected_index, row.observed_index]
     numbers = dict.fromkeys("-" if place is None else str(place) for place in places)
     event = row.observed or row.expected
     extra = "" if finding is None else _finding(finding, events=False)
     return (
-        f'<tr{_row_class(kind)}><th scope="row">{" / ".join(numbers)}</th>'
+        f'<tr{_row_class(kind)} id="{_anchor(register, row)}">'
+        f'<th scope="row">{" / ".join(numbers)}</th>'
         f'<td class="inline">{_badge(kind, word)}</td>'
         f"<td>{'' if event is None else _what(row, event)}{_depends(row.depends)}{extra}</td>"
         f"<td>{_values(_rule(row.expected), _rule(row.observed))}</td></tr>"
@@ -173,13 +190,14 @@ def _event_row(row: EventRow, finding: Finding | None) -> str:
 
 
 def _what(row: EventRow, event: Event) -> str:
-    lines = [_text(event.description)]
-    if row.expected is not None and row.expected.description != event.description:
-        lines.append(f'<span class="soft">expected: {_text(row.expected.description)}</span>')
+    # the expectation knows what a body does not say: which file an "ACPI DATA" is
+    main = row.expected or event
+    lines = [_text(main.description)]
+    if event.description != main.description:
+        lines.append(f'<span class="small soft">observed: {_text(event.description)}</span>')
     lines.append(f'<span class="small soft">{_text(type_name(event.type))}</span>')
-    if row.expected is not None and row.outcome is not RowOutcome.MATCH:
-        origin = row.expected.origin
-        lines.append(f'<span class="small soft">from {_text(origin.where)}</span>')
+    if row.expected is not None and row.outcome in DIFFERENCES:
+        lines.append(f'<span class="small soft">from {_text(row.expected.origin.where)}</span>')
     return "<br>".join(lines)
 
 
@@ -199,7 +217,8 @@ def _explanation(explanation: Explanation) -> Iterator[str]:
 
 def _finding(finding: Finding, *, events: bool) -> str:
     badge = _badge(_KINDS[finding.kind], str(finding.kind))
-    name = f"<strong>{finding.register.upper()}</strong> " if events else ""
+    named = finding.text.startswith(finding.register.upper())
+    name = f"<strong>{finding.register.upper()}</strong> " if events and not named else ""
     changes = "".join(f"<li>{_text(change.text)}</li>" for change in finding.changes)
     items = f'<ul class="why">{changes}</ul>' if changes else ""
     return f'<div class="finding">{name}{badge} {_text(finding.text)}{items}</div>'
@@ -231,7 +250,7 @@ def _value(title: str, rule: Rule) -> str:
     label = f"<b>{title}</b>" if title else ""
     if isinstance(rule, Exact):
         return f'<span class="value">{label}<span class="digest">{rule.value}</span></span>'
-    return f'<span class="value">{label}<span class="soft">{_text(rule.reason)}</span></span>'
+    return f'<span class="value">{label}<span class="small soft">{_text(rule.reason)}</span></span>'
 
 
 def _rule(event: Event | None) -> Rule | None:

@@ -51,7 +51,7 @@ _VALUE: Final = re.compile(
 _SHAPES: Final = (
     (
         SECRET,
-        re.compile(r"(?<![\w-])(eyJ[\w-]{8,}\.[\w-]{2,}\.[\w-]*)", re.ASCII),
+        re.compile(r"(?<![\w-])(eyJ[\w-]{5,}\.[\w-]{2,}\.[\w-]*)", re.ASCII),
     ),  # RFC 7515, compact
     (ADDRESS, re.compile(r"(?<![\w:.-])((?:[0-9A-Fa-f]{2}[:-]){5,6}[0-9A-Fa-f]{2})(?![\w:-])")),
     (ADDRESS, re.compile(r"MAC[:(]([0-9A-Fa-f]{12})(?![0-9A-Fa-f])")),

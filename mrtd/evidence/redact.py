@@ -10,18 +10,24 @@ from __future__ import annotations
 import base64
 import binascii
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-
-import msgspec
 
 from mrtd.errors import MalformedBundle, MalformedQuote
 from mrtd.evidence import identifiers
 from mrtd.evidence import manifest as names
 from mrtd.evidence.anonymous_quote import anonymous_quote
 from mrtd.evidence.bundle import Bundle, bundle_of
-from mrtd.evidence.identifiers import Blanker, find, find_binary, kind_of_name
+from mrtd.evidence.identifiers import Blanker, find, find_binary
+from mrtd.evidence.json_texts import (
+    ADDRESS_NODES,
+    blank_json,
+    decoded,
+    depth_of,
+    encoded,
+    find_json,
+    without_addresses,
+)
 from mrtd.evidence.smbios import blank_smbios
 
 _TEXTS: Final = (names.CMDLINE, names.UNAME, names.MESSAGES, names.SPEC)
@@ -29,9 +35,7 @@ _TABLES: Final = (names.DMI, names.SMBIOS)
 _LOGS: Final = (names.CCEL, names.TPM_LOG)
 _BINARY: Final = (*_LOGS, "fw_cfg/bootorder", "fw_cfg/etc/tpm/log", names.ACPI_TABLES)
 
-# UEFI 2.10 section 10.3.4: messaging device path nodes (type 3) that hold addresses, by the first
-# four bytes of the node: type, subtype, length
-_ADDRESS_NODES: Final = (b"\x03\x0b\x25\x00", b"\x03\x0c\x1b\x00", b"\x03\x0d\x3c\x00")
+_MAX_DEPTH: Final = 64
 
 # Claims of an ITA token that say what was measured and how the platform was appraised
 _CLAIMS: Final = frozenset(
@@ -81,11 +85,9 @@ class _Redaction:
                 self.removed[name] += "; the digests are those of the original bodies"
 
     def shallow(self) -> None:
-        """Remove what is nested deeper than the interpreter's stack."""
-        for name, read in ((names.DOCUMENT, _decoded), (names.SPEC, _toml)):
-            try:
-                list(_named_texts(read(self.files.get(name, b""))))
-            except RecursionError:
+        """Remove what is nested deeper than any launch spec or measurement document."""
+        for name, read in ((names.DOCUMENT, decoded), (names.SPEC, _toml)):
+            if depth_of(read(self.files.get(name, b""))) > _MAX_DEPTH:
                 self.drop(name, "it is nested too deeply")
 
     def structured(self) -> Iterator[tuple[str, str]]:
@@ -135,29 +137,21 @@ class _Redaction:
         kept = {key: claims[key] for key in sorted(_CLAIMS & claims.keys())}
         self.drop(names.TOKEN, "a token identifies the platform and can be replayed")
         if kept:
-            self.files[names.CLAIMS] = _json(kept)
+            self.files[names.CLAIMS] = encoded(kept)
             self.removed[names.TOKEN] += f"; {len(kept)} claims are kept in {names.CLAIMS}"
 
     def found(self) -> Iterator[identifiers.Found]:
         for name in _TEXTS:
             yield from find(self.files.get(name, b"").decode("utf-8", "replace"))
-        for text in _texts(_toml(self.files.get(names.SPEC, b""))):
-            yield from find(text)
+        yield from find_json(_toml(self.files.get(names.SPEC, b"")))
         for name in _BINARY:
             yield from find_binary(self.files.get(name, b""))
-        document = _decoded(self.files.get(names.DOCUMENT, b""))
-        for key, text in _named_texts(document):
-            if key == "data":
-                yield from find_binary(_unhex(text) or b"")
-            elif (kind := _kind(key)) is not None and text.strip("x"):
-                yield identifiers.Found(kind, 0, len(text), text)
-            else:
-                yield from find(text)
+        yield from find_json(decoded(self.files.get(names.DOCUMENT, b"")))
 
     def blank(self, name: str, blanker: Blanker) -> None:
         data = self.files[name]
         if name == names.DOCUMENT:
-            blank, kinds = _blank_json(data, blanker)
+            blank, kinds = blank_json(data, blanker)
             if blank is None:
                 self.drop(name, "it is no JSON, so nobody knows what it says")
                 return
@@ -167,9 +161,9 @@ class _Redaction:
             blank = text.encode("latin-1")
         elif name in _BINARY:
             data = self.files[name]
-            blank, kinds = blanker.binary(_without_addresses(data))
-            nodes = sum(data.count(node) for node in _ADDRESS_NODES)
-            kinds[identifiers.ADDRESS] += nodes if _without_addresses(data) != data else 0
+            blank, kinds = blanker.binary(without_addresses(data))
+            nodes = sum(data.count(node) for node in ADDRESS_NODES)
+            kinds[identifiers.ADDRESS] += nodes if without_addresses(data) != data else 0
         else:
             return
         if name == names.SPEC and _toml(data) and not _toml(blank):
@@ -188,72 +182,6 @@ class _Redaction:
         self.removed[name] = f"removed whole: {why}"
 
 
-def _kind(key: str) -> str | None:
-    # InputEntry.key is the name of a file in the spec
-    return None if key in {"key", "data"} else kind_of_name(key)
-
-
-def _blank_json(data: bytes, blanker: Blanker) -> tuple[bytes | None, Counter[str]]:
-    kinds: Counter[str] = Counter()
-
-    def blank(key: str, text: str) -> str:
-        raw = _unhex(text) if key == "data" else None
-        if raw is not None:
-            without, more = blanker.binary(_without_addresses(raw))
-            kinds.update(more)
-            return without.hex()
-        kind = _kind(key)
-        if kind is not None and text.strip("x"):
-            kinds[kind] += 1
-            return "x" * len(text)
-        without_text, more = blanker.text(text)
-        kinds.update(more)
-        return without_text
-
-    document = _decoded(data)
-    if not isinstance(document, dict):
-        return None, kinds
-    result = _mapped(document, blank)
-    return (data if result == document else _json(result)), kinds
-
-
-def _mapped(value: Any, change: Callable[[str, str], str], key: str = "") -> Any:  # noqa: ANN401
-    if isinstance(value, str):
-        return value if key == "schema" else change(key, value)
-    if isinstance(value, dict):
-        return {change("", name): _mapped(item, change, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_mapped(item, change, key) for item in value]
-    return value
-
-
-def _named_texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _named_texts(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _named_texts(item, key)
-
-
-def _texts(value: object) -> Iterator[str]:
-    yield from (text for _, text in _named_texts(value))
-
-
-def _without_addresses(data: bytes) -> bytes:
-    """Without the addresses in device path nodes."""
-    result = bytearray(data)
-    for node in _ADDRESS_NODES:
-        at = data.find(node)
-        while at >= 0:
-            end = min(at + node[2], len(data))
-            result[at + len(node) : end] = bytes(end - at - len(node))
-            at = data.find(node, end)
-    return bytes(result)
-
-
 def _toml(data: bytes) -> dict[str, Any]:
     """The launch spec's tables; empty if it is no TOML."""
     try:
@@ -262,33 +190,14 @@ def _toml(data: bytes) -> dict[str, Any]:
         return {}
 
 
-def _decoded(data: bytes) -> object:
-    try:
-        found: object = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return found
-
-
 def _claims(token: bytes) -> dict[str, Any]:
     """The claims of a token that nobody verified; those below ``tdx`` beside the others."""
     try:
         payload = token.split(b".")[1]
-        claims = _decoded(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+        claims = decoded(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     except (IndexError, binascii.Error, ValueError):
         return {}
     if not isinstance(claims, dict):
         return {}
     inner = claims.get("tdx")
     return {**(inner if isinstance(inner, dict) else {}), **claims}
-
-
-def _unhex(text: str) -> bytes | None:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return None
-
-
-def _json(value: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
