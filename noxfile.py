@@ -126,6 +126,7 @@ def bench(session: nox.Session) -> None:
     _install(session, extras="ci")
     session.run("python", "-m", "ci.packages")
     session.run("python", "-m", "benchmarks.measure")
+    session.run("python", "-m", "benchmarks.eventlog")
     qemu = CACHE / "parts" / "qemu-backports" / "qemu-system-x86_64"
     options = ["--qemu", str(qemu)] if qemu.exists() else []
     session.run("python", "-m", "benchmarks.qtest_dump", *options, *session.posargs)

@@ -24,7 +24,12 @@ from fixtures.varstore import GLOBAL, Variable, build_varstore
 from fixtures.volumes import Module
 from mrtd.boot.bzimage import read_kernel_facts
 from mrtd.boot.pe import authenticode
-from mrtd.errors import InputError
+from mrtd.errors import InputError, MalformedEventLog
+from mrtd.eventlog import Event, EventType, InputName, Origin
+from mrtd.eventlog.device_path import read_device_path
+from mrtd.eventlog.digest_check import check_digest
+from mrtd.eventlog.gpt import read_gpt
+from mrtd.eventlog.json_log import read_json_log
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.evidence.bundle import bundle_of, decode_bundle, encode_bundle
 from mrtd.evidence.quote import read_quote
@@ -34,7 +39,7 @@ from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
 from mrtd.launch.spec import read_spec
-from mrtd.registers import Target
+from mrtd.registers import ZERO, RegisterName, Target
 
 _FOLDER: Final = Path(__file__).resolve().parents[1] / ".cache" / "fuzz"
 _SEED: Final = 1  # the same run finds the same things
@@ -57,6 +62,34 @@ class FuzzTarget:
 
     parse: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
+
+
+def _body(data: bytes) -> None:
+    """An event's body behind its type."""
+    kind, body = int.from_bytes(data[:4], "little"), data[4:]
+    event = Event(RegisterName.RTMR0, kind, ZERO, None, Origin(InputName.LOG, "fuzz"), body)
+    if not event.description.isprintable():
+        raise AssertionError(event.description)
+    check_digest(event)
+
+
+def _body_seeds() -> tuple[bytes, ...]:
+    path = b"\4\4\x08\0x\0\0\0" + b"\x7f\xff\4\0"
+    option = b"\1\0\0\0\x0c\0x\0\0\0" + path
+    name = "Boot0000".encode("utf-16-le")
+    variable = bytes(16) + (8).to_bytes(8, "little") + len(option).to_bytes(8, "little")
+    partition = bytes(range(128))
+    gpt = b"EFI PART" + bytes(76) + (128).to_bytes(4, "little") + bytes(4)
+    gpt += (1).to_bytes(8, "little") + partition
+    image = bytes(24) + len(path).to_bytes(8, "little") + path
+    bodies = (
+        (EventType.EV_EFI_VARIABLE_BOOT, variable + name + option),
+        (EventType.EV_EFI_GPT_EVENT, gpt),
+        (EventType.EV_EFI_BOOT_SERVICES_APPLICATION, image),
+        (EventType.EV_IPL, b"grub_cmd: ls\0"),
+        (EventType.EV_NO_ACTION, b"StartupLocality\0\3"),
+    )
+    return tuple(kind.to_bytes(4, "little") + body for kind, body in bodies)
 
 
 def _spec_log() -> bytes:
@@ -99,6 +132,16 @@ _BUNDLE: Final = encode_bundle(
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
+    "device-path": FuzzTarget(
+        lambda data: str(read_device_path(data, origin="fuzz", error=MalformedEventLog)),
+        (b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\1\x7f\xff\4\0",),
+    ),
+    "event-body": FuzzTarget(_body, _body_seeds()),
+    "gpt": FuzzTarget(read_gpt, (_body_seeds()[1][4:],)),
+    "json-log": FuzzTarget(
+        lambda data: read_json_log(data, origin="fuzz"),
+        (b'[{"imr":0,"event_type":4,"digest":"%s"}]' % (b"00" * 48),),
+    ),
     "event-log": FuzzTarget(
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),

@@ -11,25 +11,46 @@ from mrtd.registers import RegisterName, Sha384, Target, Unpinned
 
 
 class EventType(IntEnum):
-    """TCG PC Client Platform Firmware Profile, table "Events"; the values a TD's log contains."""
+    """TCG PC Client Platform Firmware Profile 1.06, table "Events"."""
 
+    EV_PREBOOT_CERT = 0x0
+    EV_POST_CODE = 0x1
     EV_NO_ACTION = 0x3
     EV_SEPARATOR = 0x4
     EV_ACTION = 0x5
     EV_EVENT_TAG = 0x6
+    EV_S_CRTM_CONTENTS = 0x7
     EV_S_CRTM_VERSION = 0x8
+    EV_CPU_MICROCODE = 0x9
     EV_PLATFORM_CONFIG_FLAGS = 0xA
+    EV_TABLE_OF_DEVICES = 0xB
+    EV_COMPACT_HASH = 0xC
     EV_IPL = 0xD
+    EV_IPL_PARTITION_DATA = 0xE
+    EV_NONHOST_CODE = 0xF
+    EV_NONHOST_CONFIG = 0x10
+    EV_NONHOST_INFO = 0x11
+    EV_OMIT_BOOT_DEVICE_EVENTS = 0x12
+    EV_POST_CODE2 = 0x13
     EV_EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
     EV_EFI_VARIABLE_BOOT = 0x80000002
     EV_EFI_BOOT_SERVICES_APPLICATION = 0x80000003
+    EV_EFI_BOOT_SERVICES_DRIVER = 0x80000004
+    EV_EFI_RUNTIME_SERVICES_DRIVER = 0x80000005
     EV_EFI_GPT_EVENT = 0x80000006
     EV_EFI_ACTION = 0x80000007
     EV_EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
     EV_EFI_HANDOFF_TABLES = 0x80000009
     EV_EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000A
     EV_EFI_HANDOFF_TABLES2 = 0x8000000B
+    EV_EFI_VARIABLE_BOOT2 = 0x8000000C
+    EV_EFI_GPT_EVENT2 = 0x8000000D
+    EV_EFI_HCRTM_EVENT = 0x80000010
     EV_EFI_VARIABLE_AUTHORITY = 0x800000E0
+    EV_EFI_SPDM_FIRMWARE_BLOB = 0x800000E1
+    EV_EFI_SPDM_FIRMWARE_CONFIG = 0x800000E2
+    EV_EFI_SPDM_DEVICE_POLICY = 0x800000E3
+    EV_EFI_SPDM_DEVICE_AUTHORITY = 0x800000E4
 
 
 def type_name(value: int) -> str:
@@ -56,26 +77,33 @@ class InputName(StrEnum):
     LOG = "event log"
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where an event came from, so that a mismatch is explained as an input, not as a hash.
 
     Attributes:
         input: the kind of input.
-        where: file, offset, parameter or rule, for a person.
+        source: file, parameter or rule, for a person.
+        offset: offset in that file, bytes; None where the source says it all.
     """
 
     input: InputName
-    where: str
+    source: str
+    offset: int | None = None
+
+    @property
+    def where(self) -> str:
+        """File and offset, parameter or rule, for a person."""
+        return self.source if self.offset is None else f"{self.source}+{self.offset:#x}"
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One measurement.
 
     Attributes:
         register: what it is extended into.
         type: TCG event type; usually an `EventType`.
         digest: the digest that is extended, or why it cannot be predicted.
-        description: what was measured, for a person.
+        label: what was measured, for a person; None if the body says it (see `description`).
         origin: which input it came from.
         data: the event's body as a log holds it, where it is known; else empty.
         unconfirmed: why no real log confirms this event's rule yet; empty if one does.
@@ -84,10 +112,19 @@ class Event(msgspec.Struct, frozen=True):
     register: RegisterName
     type: int
     digest: Sha384 | Unpinned
-    description: str
+    label: str | None
     origin: Origin
     data: bytes = b""
     unconfirmed: str = ""
+
+    @property
+    def description(self) -> str:
+        """What was measured, for a person: the label, or what the body says when it is asked."""
+        if self.label is not None:
+            return self.label
+        from mrtd.eventlog.describe import describe  # noqa: PLC0415 - many logs are only replayed
+
+        return describe(self.type, self.data)
 
 
 EventLog = tuple[Event, ...]

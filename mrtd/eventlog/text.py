@@ -1,0 +1,48 @@
+"""Text inside event bodies: ASCII or UTF-16LE, made safe to print."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mrtd.reader import Reader
+
+_LIMIT: Final = 100
+_MOSTLY: Final = 0.9
+
+
+def decoded(body: bytes) -> str:
+    """The text at the start of a body, ASCII or UTF-16LE, up to its NUL; as it is."""
+    if body[1:2] == b"\0" and body[:1] != b"\0":
+        wide = body[: len(body) & ~1].decode("utf-16-le", "replace")
+        return wide.partition("\0")[0]
+    return body.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def printable(text: str, limit: int = _LIMIT) -> str:
+    """The text in printable characters; longer than the limit, it is cut and says so."""
+    shown = text if len(text) <= limit else f"{text[:limit]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def is_text(body: bytes) -> bool:
+    """Whether a body is one line or more of ASCII or UTF-16LE text and nothing else."""
+    text = decoded(body)
+    if not text:
+        return False
+    encoded = (text.encode(), f"{text}\0".encode())
+    wide = (text.encode("utf-16-le", "replace"), f"{text}\0".encode("utf-16-le", "replace"))
+    seen = sum(c.isprintable() or c in "\t\r\n" for c in text)
+    return body in {*encoded, *wide} and seen >= _MOSTLY * len(text)
+
+
+def wide_text(reader: Reader, field: str) -> str:
+    """UTF-16LE text up to its NUL, which has to be there."""
+    view = reader.take(reader.remaining, field)
+    raw = bytes(view[: len(view) & ~1])
+    end = raw.find(b"\0\0")
+    while end % 2 and end >= 0:
+        end = raw.find(b"\0\0", end + 1)
+    if end < 0:
+        raise reader.fail("text without an end", field)
+    reader.seek(reader.offset - len(view) + end + 2, field)
+    return raw[:end].decode("utf-16-le", "replace")
