@@ -22,6 +22,7 @@ _DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "MokList"
 _OPTION: Final = re.compile(r"(?:Boot|Driver|SysPrep|OsRecovery|PlatformRecovery)[0-9A-F]{4}")
 _ORDER: Final = re.compile(r"(?:Boot|Driver|SysPrep)Order")
 _MAX_OPTIONS: Final = 1024
+_MAX_PATHS: Final = 16
 _ACTIVE: Final = 0x1
 
 
@@ -163,6 +164,8 @@ def read_load_option(data: bytes) -> LoadOption:
     paths: list[DevicePath] = []
     while rest:
         path = read_device_path(rest, origin="load option", error=MalformedEventLog)
+        if len(paths) == _MAX_PATHS:
+            raise reader.fail(f"more than {_MAX_PATHS} device paths", "device paths")
         paths.append(path)
         rest = rest[len(rest) - path.rest :] if path.rest else b""
     return LoadOption(
