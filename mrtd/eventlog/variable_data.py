@@ -15,7 +15,7 @@ from mrtd.errors import MalformedEventLog
 from mrtd.eventlog.device_path import DevicePath, read_device_path
 from mrtd.eventlog.guid_names import guid_text
 from mrtd.eventlog.signatures import Authority, SignatureLists, read_authority, read_signature_lists
-from mrtd.eventlog.text import is_text, printable, wide_text
+from mrtd.eventlog.text import decoded, is_text, printable, wide_text
 from mrtd.reader import Reader
 
 _DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "MokList", "MokListX"})
@@ -142,7 +142,7 @@ def _value(name: str, data: bytes) -> VariableValue:
 def _plain(data: bytes) -> Flag | TextValue | None:
     if len(data) == 1:
         return Flag(data[0])
-    return TextValue(data.decode().rstrip("\0")) if is_text(data) else None
+    return TextValue(decoded(data)) if is_text(data) else None
 
 
 def _order(data: bytes) -> BootOrder:

@@ -122,6 +122,7 @@ DBX = SHA256_TYPE.bytes_le + struct.pack("<III", 76, 0, 48) + SOME_GUID.bytes_le
         ("SecureBoot", b"\7", "SecureBoot: 0x07"),
         ("BootOrder", b"\2\0\1\0", "BootOrder: 0002, 0001"),
         ("SbatLevel", b"sbat,1\n", "SbatLevel: sbat,1\\n"),
+        ("Wide", "wide \u00ff".encode("utf-16-le"), "Wide: wide \u00ff"),
         ("dbx", DBX * 2, "dbx: 2 x SHA-256 digest"),
         ("Boot0000", option("Shell", b"", attributes=0), "Boot0000: 'Shell', inactive"),
         ("Other", b"\xff\xfe\xfd", "Other: 3 bytes"),
