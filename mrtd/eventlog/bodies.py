@@ -203,7 +203,7 @@ def _config(data: bytes) -> Body:
     name = data[:16].rstrip(b"\0")
     if len(data) >= _TD_SHIM_HEADER and size == len(data) - _TD_SHIM_HEADER and is_text(name):
         # td-shim TdShimPlatformConfigInfoHeader: descriptor 16 B, length u32, data
-        return ConfigBody("td-shim", name.decode(), data[_TD_SHIM_HEADER:])
+        return ConfigBody("td-shim", decoded(name), data[_TD_SHIM_HEADER:])
     return _text(data)
 
 

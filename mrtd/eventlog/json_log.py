@@ -49,7 +49,7 @@ def read_json_log(data: bytes | str, *, origin: str) -> EventLog:
                 else document["event_log"]
             )
         records = msgspec.convert(document, tuple[_Record, ...])
-    except (msgspec.MsgspecError, KeyError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError) as error:
         raise MalformedEventLog(
             f"no list of events in JSON: {error}", origin=origin, field="event_log"
         ) from error

@@ -25,14 +25,16 @@ def printable(text: str, limit: int = _LIMIT) -> str:
 
 
 def is_text(body: bytes) -> bool:
-    """Whether a body is one line or more of ASCII or UTF-16LE text and nothing else."""
-    text = decoded(body)
-    if not text:
+    """Whether a body is one line or more of UTF-8 or UTF-16LE text, perhaps with a NUL."""
+    wide = body[1:2] == b"\0" and body[:1] != b"\0"
+    try:
+        text = body.decode("utf-16-le" if wide else "utf-8").removesuffix("\0")
+    except UnicodeDecodeError:
         return False
-    encoded = (text.encode(), f"{text}\0".encode())
-    wide = (text.encode("utf-16-le", "replace"), f"{text}\0".encode("utf-16-le", "replace"))
+    if not text or "\0" in text:
+        return False
     seen = sum(c.isprintable() or c in "\t\r\n" for c in text)
-    return body in {*encoded, *wide} and seen >= _MOSTLY * len(text)
+    return seen >= _MOSTLY * len(text)
 
 
 def wide_text(reader: Reader, field: str) -> str:

@@ -15,13 +15,14 @@ from mrtd.errors import MalformedEventLog
 from mrtd.eventlog.device_path import DevicePath, read_device_path
 from mrtd.eventlog.guid_names import guid_text
 from mrtd.eventlog.signatures import Authority, SignatureLists, read_authority, read_signature_lists
-from mrtd.eventlog.text import is_text, printable, wide_text
+from mrtd.eventlog.text import decoded, is_text, printable, wide_text
 from mrtd.reader import Reader
 
 _DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "MokList", "MokListX"})
 _OPTION: Final = re.compile(r"(?:Boot|Driver|SysPrep|OsRecovery|PlatformRecovery)[0-9A-F]{4}")
 _ORDER: Final = re.compile(r"(?:Boot|Driver|SysPrep)Order")
 _MAX_OPTIONS: Final = 1024
+_MAX_PATHS: Final = 16
 _ACTIVE: Final = 0x1
 
 
@@ -141,7 +142,7 @@ def _value(name: str, data: bytes) -> VariableValue:
 def _plain(data: bytes) -> Flag | TextValue | None:
     if len(data) == 1:
         return Flag(data[0])
-    return TextValue(data.decode().rstrip("\0")) if is_text(data) else None
+    return TextValue(decoded(data)) if is_text(data) else None
 
 
 def _order(data: bytes) -> BootOrder:
@@ -163,6 +164,8 @@ def read_load_option(data: bytes) -> LoadOption:
     paths: list[DevicePath] = []
     while rest:
         path = read_device_path(rest, origin="load option", error=MalformedEventLog)
+        if len(paths) == _MAX_PATHS:
+            raise reader.fail(f"more than {_MAX_PATHS} device paths", "device paths")
         paths.append(path)
         rest = rest[len(rest) - path.rest :] if path.rest else b""
     return LoadOption(

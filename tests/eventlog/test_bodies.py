@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
@@ -121,6 +122,7 @@ DBX = SHA256_TYPE.bytes_le + struct.pack("<III", 76, 0, 48) + SOME_GUID.bytes_le
         ("SecureBoot", b"\7", "SecureBoot: 0x07"),
         ("BootOrder", b"\2\0\1\0", "BootOrder: 0002, 0001"),
         ("SbatLevel", b"sbat,1\n", "SbatLevel: sbat,1\\n"),
+        ("Wide", "wide \u00ff".encode("utf-16-le"), "Wide: wide \u00ff"),
         ("dbx", DBX * 2, "dbx: 2 x SHA-256 digest"),
         ("Boot0000", option("Shell", b"", attributes=0), "Boot0000: 'Shell', inactive"),
         ("Other", b"\xff\xfe\xfd", "Other: 3 bytes"),
@@ -139,6 +141,7 @@ def test_variables(name: str, data: bytes, text: str) -> None:
         ("Boot0000", b"\1\0\0\0\0\0x", "text without an end"),
         ("Boot0000", option("x", END)[:-1], "needs 4 bytes, 3 are left"),
         ("Boot0000", option("x", node(1, 1)), "no end node"),
+        ("Boot0000", option("x", END * 17), "more than 16 device paths"),
         ("db", b"\0" * 28, "signature size"),
         ("db", DBX[:-1], "needs 48 bytes"),
     ],
@@ -357,6 +360,37 @@ def test_no_body_is_unreadable(
         text = describe(kind, content)
         assert text.isprintable()
         assert 0 < len(text) < 2000
+
+
+SIZE = 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (EventType.EV_EFI_VARIABLE_BOOT, variable("Boot0000", option("x", END * 16_000))),
+        (EventType.EV_EFI_VARIABLE_BOOT, variable("BootOrder", bytes(SIZE))),
+        (EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable("db", SOME_GUID.bytes_le
+         + struct.pack("<III", 28 + 17 * 4000, 0, 17) + bytes(17 * 4000))),
+        (EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable("x" * SIZE, b"")),
+        (EventType.EV_EFI_GPT_EVENT, gpt([""] * 512)),
+        (EventType.EV_EFI_GPT_EVENT, gpt([], count=2**64 - 1)),
+        (EventType.EV_EFI_HANDOFF_TABLES, struct.pack("<Q", 2700) + TABLE * 2700),
+        (EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
+         struct.pack("<QQQQ", 1, 2, 3, 16_000 * 4) + node(9, 9) * 16_000),
+        (EventType.EV_IPL, b"\x1b" * SIZE),
+        (EventType.EV_IPL, b"a\0" * SIZE),
+        (EventType.EV_IPL, b"\xff" * SIZE),
+        (EventType.EV_EVENT_TAG, struct.pack("<II", 1, SIZE) + bytes(SIZE)),
+    ],
+)  # fmt: skip
+def test_memory_of_a_hostile_body_is_bounded(kind: EventType, body: bytes) -> None:
+    describe(kind, body)  # imports
+    tracemalloc.start()
+    describe(kind, body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * len(body) + 20_000
 
 
 @given(st.binary(max_size=200))
