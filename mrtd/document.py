@@ -203,7 +203,7 @@ def read_document(data: bytes, *, origin: str) -> MeasurementDocument:
     """
     try:
         document = msgspec.json.decode(data, type=MeasurementDocument)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedDocument(f"no measurement document: {error}", origin=origin) from error
     values = [*document.registers.values(), *(event.digest for event in document.events)]
     for value in values:

@@ -85,7 +85,7 @@ def read_expectation(data: bytes, *, origin: str) -> Expectation:
     try:
         loose = msgspec.json.decode(data, type=_Loose)
         schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema")
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedDocument(
             f"no JSON object with registers: {error}",
             origin=origin,

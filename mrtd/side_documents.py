@@ -54,7 +54,7 @@ def side_of_json(data: bytes, origin: str) -> Side:
             return _side_of_report(msgspec.json.decode(data, type=_QuoteReport), origin)
         if "registers" in fields:
             return _side_of_registers(msgspec.json.decode(data, type=_Registers), origin)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedDocument(f"JSON that cannot be read: {error}", origin=origin) from error
     raise MalformedDocument(
         "JSON with neither schema, quote nor registers",

@@ -229,7 +229,7 @@ def _checked(files: dict[str, bytes], origin: str) -> Bundle:
         )
     try:
         manifest = msgspec.json.decode(files.pop(MANIFEST), type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBundle(str(error), origin=origin, field=MANIFEST) from error
     listed = {member.name: member for member in manifest.members}
     if len(listed) != len(manifest.members):
