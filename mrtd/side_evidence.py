@@ -7,8 +7,7 @@ from typing import Final
 
 from mrtd.errors import MalformedEventLog
 from mrtd.eventlog import EventLog, EventType, replay
-from mrtd.eventlog.numbering import RegisterNumbering
-from mrtd.eventlog.tcg2 import read_log, read_log_file
+from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import ZERO, Exact, RegisterName, Rule, Target
 from mrtd.side import Side, SideKind
 
@@ -23,16 +22,13 @@ def side_of_log(data: bytes, *, origin: str, target: Target | None = None) -> Si
     """
     if target is None:
         target = _target_of_log(data, origin)
-    # a log from before edk2 202302 numbers its registers otherwise: a remark says so
-    numbering = RegisterNumbering.DETECT if target is Target.CC else RegisterNumbering.MR
-    file = read_log_file(data, origin=origin, target=target, numbering=numbering)
+    log = read_log(data, origin=origin, target=target)
     return Side(
         origin=origin,
         kind=SideKind.EVENT_LOG,
         target=target,
-        registers=replayed(file.events, target),
-        log=file.events,
-        notes=file.remarks,
+        registers=replayed(log, target),
+        log=log,
     )
 
 
