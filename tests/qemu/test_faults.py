@@ -60,9 +60,15 @@ def ask(binary: Path, *, timeout: float = 60) -> FwCfg:
     )
 
 
+def written(binary: Path) -> str:
+    """What a fake QEMU has written as its pid; empty if it was ended before."""
+    pid = binary.parent / "pid"
+    return pid.read_text() if pid.exists() else ""
+
+
 def left(binary: Path) -> bool:
-    pid = binary.parent / "pid"  # none: it was ended before it could write it
-    return pid.exists() and not gone(int(pid.read_text()))
+    text = written(binary)
+    return text != "" and not gone(int(text))
 
 
 def test_refused_argument_is_named(fake: MakeQemu) -> None:
@@ -143,7 +149,8 @@ def test_children_of_a_wrapper_end_too(fake: MakeQemu) -> None:
     """)
     with running([str(binary)]) as process:
         assert process.wait(60)
-        wait_for(lambda: int((binary.parent / "pid").read_text()) != process.pid)
+        # the file is empty between the child's open and its write
+        wait_for(lambda: written(binary) not in {"", str(process.pid)})
     wait_for(lambda: not left(binary))
 
 
