@@ -7,7 +7,8 @@ from typing import Final
 
 from mrtd.errors import MalformedEventLog
 from mrtd.eventlog import EventLog, EventType, replay
-from mrtd.eventlog.tcg2 import read_log
+from mrtd.eventlog.numbering import RegisterNumbering
+from mrtd.eventlog.tcg2 import read_log, read_log_file
 from mrtd.registers import ZERO, Exact, RegisterName, Rule, Target
 from mrtd.side import Side, SideKind
 
@@ -22,13 +23,16 @@ def side_of_log(data: bytes, *, origin: str, target: Target | None = None) -> Si
     """
     if target is None:
         target = _target_of_log(data, origin)
-    log = read_log(data, origin=origin, target=target)
+    # a log from before edk2 202302 numbers its registers otherwise, and that is worth a note
+    numbering = RegisterNumbering.DETECT if target is Target.CC else RegisterNumbering.MR
+    file = read_log_file(data, origin=origin, target=target, numbering=numbering)
     return Side(
         origin=origin,
         kind=SideKind.EVENT_LOG,
         target=target,
-        registers=replayed(log, target),
-        log=log,
+        registers=replayed(file.events, target),
+        log=file.events,
+        notes=file.remarks if file.numbering is RegisterNumbering.RTMR else (),
     )
 
 
