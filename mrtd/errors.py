@@ -14,6 +14,7 @@
     |   |-- MalformedQuote        a quote breaks its own format
     |   |-- MalformedCollateral   collateral for a quote cannot be read
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
+    |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
     |   `-- ToolFailed            an external program refused its input, hung or printed garbage
     |-- VerificationError     the inputs are fine, the answer is no                       exit 1
     |   |-- MeasurementMismatch   derived and expected measurements differ
@@ -121,6 +122,10 @@ class MalformedBundle(InputError):
     """An evidence bundle, or what a collector sent, breaks its format or its own manifest."""
 
 
+class PolicyError(InputError):
+    """An appraisal policy cannot be read, contradicts itself, or leaves out what it must say."""
+
+
 class ToolFailed(InputError):
     """An external program refused its arguments, hung, or answered with garbage."""
 
@@ -168,7 +173,17 @@ class TcbRejected(VerificationError):
 
 
 class TransportError(MrtdError):
-    """A service could not be reached, or gave no usable answer."""
+    """A service could not be reached, or gave no usable answer.
+
+    Attributes:
+        retry_after: seconds after which asking again makes sense; None if that is not known.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class ToolMissing(MrtdError):
