@@ -13,8 +13,10 @@
     |   |-- MalformedDocument     a measurement document (or expected value) cannot be read
     |   |-- MalformedQuote        a quote breaks its own format
     |   |-- MalformedCollateral   collateral for a quote cannot be read
+    |   |-- MalformedStatement    a statement or reference-values document breaks its format
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
+    |   |-- TrustRootError        the root of trust for signatures cannot be used
     |   `-- ToolFailed            an external program refused its input, hung or printed garbage
     |-- VerificationError     the inputs are fine, the answer is no                       exit 1
     |   |-- MeasurementMismatch   derived and expected measurements differ
@@ -118,12 +120,20 @@ class MalformedCollateral(InputError):
     """Collateral for the verification of a quote cannot be read."""
 
 
+class MalformedStatement(InputError):
+    """A statement, or a reference-values or result document, breaks its format."""
+
+
 class MalformedBundle(InputError):
     """An evidence bundle, or what a collector sent, breaks its format or its own manifest."""
 
 
 class PolicyError(InputError):
     """An appraisal policy cannot be read, contradicts itself, or leaves out what it must say."""
+
+
+class TrustRootError(InputError):
+    """The root of trust for signatures cannot be read, or is none that is known."""
 
 
 class ToolFailed(InputError):
