@@ -13,12 +13,21 @@ import msgspec
 from mrtd.document import MeasurementDocument
 from mrtd.evidence.manifest import Manifest
 from mrtd.launch.spec import LaunchSpec
+from mrtd.reference import ReferenceValues, ResultDocument
+from mrtd.registers import Sha384
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
 SCHEMAS: Final[dict[str, type]] = {
     "evidence.schema.json": Manifest,
     "launch.schema.json": LaunchSpec,
     "measurement.schema.json": MeasurementDocument,
+    "reference.schema.json": ReferenceValues,
+    "result.schema.json": ResultDocument,
+}
+_SHA384: Final = {
+    "description": "A SHA-384 value, lower-case hex.",
+    "pattern": "^[0-9a-f]{96}$",
+    "type": "string",
 }
 
 
@@ -26,9 +35,18 @@ def schema_text(document: type) -> str:
     """The JSON Schema of a document class, as it is published."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **msgspec.json.schema(document),
+        **msgspec.json.schema(document, schema_hook=_schema_of),
     }
-    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(schema, indent=2, sort_keys=True) + "\n"
+    # What Python's "$" needs to mean the end, many readers of schemas do not know (RE2)
+    return text.replace(r"$(?!\\n)", "$")
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    """The schema of a class that msgspec does not know."""
+    if kind is Sha384:
+        return _SHA384
+    raise NotImplementedError(kind)
 
 
 def main(argv: list[str] | None = None) -> int:

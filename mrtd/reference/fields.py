@@ -46,7 +46,7 @@ Instant = Annotated[
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._+~:@-]{0,199}" + _END)]
 """A shape or a file: no blanks, no slashes."""
 
-Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,4096}" + _END)]
+Text = Annotated[str, msgspec.Meta(pattern="^[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]{1,4096}" + _END)]
 """One line for a person."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
