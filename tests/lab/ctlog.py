@@ -16,11 +16,17 @@ _SHA256, _ECDSA = 4, 3  # RFC 5246, 7.4.1.4.1
 
 
 class CertificateLog:
-    """The log's key; it keeps no entries, since nobody asks for their inclusion."""
+    """The log's key; it keeps no entries, since nobody asks for their inclusion.
+
+    Attributes:
+        public_key: what it is known by.
+        log_id: SHA-256 of that.
+    """
 
     def __init__(self, seed: str) -> None:
         self._key = ec_key(seed, "ct log")
         self.public_key = self._key.public_key()
+        self.log_id = key_id(self.public_key)
 
     def sct(
         self, precertificate: x509.Certificate, issuer: x509.Certificate, at: datetime
@@ -42,7 +48,7 @@ class CertificateLog:
         )
         signature = sign(self._key, signed)
         return (
-            struct.pack("!B32sQH", _V1, key_id(self.public_key), milliseconds, 0)
+            struct.pack("!B32sQH", _V1, self.log_id, milliseconds, 0)
             + struct.pack("!BBH", _SHA256, _ECDSA, len(signature))
             + signature
         )

@@ -17,7 +17,6 @@ from tests.lab.envelope import IN_TOTO
 from tests.lab.flaws import Flaw, Log, applies
 from tests.lab.fulcio import Fulcio, distinguished_name
 from tests.lab.identity import ISSUER, GitHubIdentity
-from tests.lab.keys import key_id
 from tests.lab.minting import Minting
 from tests.lab.rekor import RekorLog, RekorV1, RekorV2
 from tests.lab.timestamp import TimestampAuthority
@@ -102,8 +101,10 @@ class Instance:
             timestamped: with an RFC 3161 timestamp or without; not given, where v1's log is none.
 
         Raises:
-            ValueError: a bundle with this log cannot have this flaw.
+            ValueError: a bundle with this log cannot have this flaw; ``at`` has no time zone.
         """
+        if at.tzinfo is None:
+            raise ValueError("without a time zone, the time depends on the machine")
         kind = Log(log or (Log.REKOR_V1 if self.public else Log.NONE))
         if timestamped is None:
             timestamped = kind is not Log.REKOR_V1
@@ -115,32 +116,35 @@ class Instance:
     def trusted_root(self, windows: Windows | None = None) -> Json:
         """Whom to trust, and when."""
         windows = windows or Windows()
-        root: Json = {"mediaType": TRUSTED_ROOT}
-        authorities = (
-            ("certificateAuthorities", "fulcio", self.fulcio.chain, windows.certificate_authority),
-            (
-                "timestampAuthorities",
+        authorities = {
+            "certificateAuthorities": ("fulcio", self.fulcio.chain, windows.certificate_authority),
+            "timestampAuthorities": (
                 "timestamp",
                 self.timestamp_authority.chain,
                 windows.timestamp_authority,
             ),
-        )
-        for member, host, chain, window in authorities:
-            if window is not None:
-                root[member] = [authority_json(f"https://{host}.{self.domain}", chain, window)]
-        if self.ct_log is None:
-            return root
-        if windows.ct_log is not None:
-            key = self.ct_log.public_key
-            url = f"https://ctfe.{self.domain}/2022"
-            root["ctlogs"] = [log_json(url, key, key_id(key), windows.ct_log)]
-        tlogs = ((self.rekor_v1, windows.rekor_v1), (self.rekor_v2, windows.rekor_v2))
-        root["tlogs"] = [
-            log_json(log.base_url, log.key.public_key(), log.log_id, window)
-            for log, window in tlogs
-            if window is not None
-        ]
-        return root
+        }
+        tlogs = [(self.rekor_v1, windows.rekor_v1), (self.rekor_v2, windows.rekor_v2)]
+        ctlogs = [(self.ct_log, windows.ct_log)]
+        return {
+            "mediaType": TRUSTED_ROOT,
+            "tlogs": [
+                log_json(log.base_url, log.key.public_key(), log.log_id, window)
+                for log, window in tlogs
+                if self.public and window
+            ],
+            "ctlogs": [
+                log_json(f"https://ctfe.{self.domain}/2022", log.public_key, log.log_id, window)
+                for log, window in ctlogs
+                if log and window
+            ],
+            **{
+                member: [authority_json(f"https://{host}.{self.domain}", chain, window)]
+                if window
+                else []
+                for member, (host, chain, window) in authorities.items()
+            },
+        }
 
     def trusted_root_json(self, windows: Windows | None = None) -> bytes:
         """trusted_root.json."""

@@ -116,9 +116,10 @@ class TimestampAuthority:
                 },
             }
         )
+        kind = "utc_time" if at.year < 2050 else "generalized_time"  # RFC 5652, 11.3
         values: list[tuple[str, Any]] = [
             ("content_type", "tst_info"),
-            ("signing_time", cms.Time("utc_time", at.replace(microsecond=0))),
+            ("signing_time", cms.Time(kind, at.replace(microsecond=0))),
             ("message_digest", hashlib.sha256(content).digest()),
             ("signing_certificate_v2", {"certs": [reference]}),
         ]
