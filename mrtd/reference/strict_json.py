@@ -62,7 +62,12 @@ def convert(value: object, kind: type[T], *, origin: str) -> T:
     except msgspec.ValidationError as error:
         message, _, path = _shown(error).partition(" - at `$")
         field = path.rstrip("`").lstrip(".") or None
-        raise MalformedStatement(message, origin=origin, field=field) from error
+        raise MalformedStatement(
+            message,
+            origin=origin,
+            field=field,
+            hint="docs/reference-values.md explains every field",
+        ) from error
     except RecursionError as error:
         raise MalformedStatement("nested too deeply", origin=origin) from error
 
