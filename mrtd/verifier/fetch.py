@@ -1,25 +1,30 @@
 """HTTP as the verifier needs it: bounded in size and time, no redirects, no ambient credentials.
 
-`Fetch` is the interface; a control plane may give its own. `HttpFetch` is made of requests, which
-is imported with the first request.
+`Fetch` is the interface; a control plane may give its own. `HttpFetch` is made of http.client,
+which leaves the socket at hand: nothing else ends a head that drips in slowly.
 """
 
 from __future__ import annotations
 
+import base64
+import ssl
 import threading
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from socket import SHUT_RDWR, socket
+from typing import Final, Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
 from mrtd.errors import TransportError
 
-if TYPE_CHECKING:
-    import requests
-
 _CHUNK: Final = 1 << 16
+_GZIP: Final = 16 + zlib.MAX_WBITS  # zlib manual, inflateInit2: 16 more for a gzip header
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -39,82 +44,163 @@ class Fetch(Protocol):
         """Fetch a URL without following redirects.
 
         Args:
-            url: absolute.
+            url: absolute, https.
             headers: sent as they are; nothing is added that identifies the caller.
-            limit: largest body, bytes.
-            timeout: seconds for the whole exchange, however slowly it drips.
+            limit: largest body, bytes, packed and unpacked.
+            timeout: seconds for the whole exchange, however slowly it drips; finding the address
+                of a host takes as long as the system's resolver allows.
 
         Raises:
             TransportError: no connection, no answer in time, a body that is cut short or too long.
+                The message has no more of the URL than the host.
         """
 
 
 class HttpFetch:
-    """`Fetch` over requests.
+    """`Fetch` for https; a connection of its own for each request.
 
-    ``.netrc`` and proxy variables of the environment are not used: a token must reach no host but
-    the one it is meant for.
+    ``.netrc`` and the environment (proxies, certificates, TLS key log) are not used: a token must
+    reach no host but the one it is meant for.
 
     Args:
-        ca_bundle: certificates to trust instead of those of certifi.
-        proxy: URL of a proxy for https.
+        ca_bundle: certificates (PEM) to trust instead of those of certifi.
+        proxy: ``http://[user:password@]host:port``, asked to ``CONNECT``.
     """
 
     def __init__(self, *, ca_bundle: Path | None = None, proxy: str | None = None) -> None:
-        self._verify: str | bool = True if ca_bundle is None else str(ca_bundle)
-        self._proxies = {} if proxy is None else {"https": proxy}
-        self._local = threading.local()
+        self._ca_bundle, self._proxy = ca_bundle, proxy
+        self._lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
 
     def __call__(
         self, url: str, *, headers: Mapping[str, str], limit: int, timeout: float
     ) -> Response:
         """Fetch a URL. Raises `TransportError`."""
-        import requests  # noqa: PLC0415 - heavy
-
-        deadline = time.monotonic() + timeout
+        host, late = "the address", threading.Event()
         try:
-            with self._session().get(
-                url,
-                headers=dict(headers),
-                timeout=timeout,
-                stream=True,
-                allow_redirects=False,
-                verify=self._verify,
-                proxies=self._proxies,
-            ) as answer:
-                body = _body(answer, url, limit, deadline)
-                found = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(answer.status_code, found, body)
-        except (requests.RequestException, OSError, ValueError) as error:
-            # the text of such errors has the URL in it, and a pre-signed URL is a secret
-            raise TransportError(
-                f"{_host(url)} gave no usable answer: {type(error).__name__}"
-            ) from error
+            parts = _split(url)
+            host = str(parts.hostname)
+            path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+            sent = {"Accept-Encoding": "gzip", "Connection": "close", **headers}
+            with _within(timeout, self._connection(parts), late) as connection:
+                connection.request("GET", path, headers=sent)
+                with connection.getresponse() as answer:
+                    found = Response(answer.status, _headers(answer), _body(answer, limit))
+        except _Unusable as error:
+            why = str(error)
+        except (OSError, HTTPException, RuntimeError, ValueError, zlib.error) as error:
+            why = type(error).__name__  # its text may have the URL or a header in it: secrets
+        else:
+            why = ""
+        if late.is_set():  # what looks like the end of a body may be where it was cut
+            why = f"not within {timeout:.0f} s"
+        if why:
+            raise TransportError(f"{host}: no usable answer: {why}")
+        return found
 
-    def _session(self) -> requests.Session:
-        import requests  # noqa: PLC0415 - heavy
+    def _connection(self, parts: SplitResult) -> HTTPConnection:
+        """Not yet connected: to the host, or to the proxy."""
+        host, port = parts.hostname or "", parts.port or 443
+        if parts.scheme != "https":
+            raise _Unusable("the address is not https")
+        if self._proxy is None:
+            return HTTPSConnection(host, port, context=self._context())
+        proxy = urlsplit(self._proxy)
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise _Unusable("the proxy is not of the form http://host:port")
+        user = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}".encode()
+        known = {"Proxy-Authorization": f"Basic {base64.b64encode(user).decode()}"}
+        connection = HTTPSConnection(proxy.hostname, proxy.port or 80, context=self._context())
+        connection.set_tunnel(host, port, headers=known if proxy.username else {})
+        return connection
 
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            self._local.session = session
-        return session
+    def _context(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._tls is None:
+                import certifi  # noqa: PLC0415 - not needed with a bundle
+
+                # not ssl.create_default_context(): that obeys SSLKEYLOGFILE
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.load_verify_locations(str(self._ca_bundle or certifi.where()))
+                self._tls = context
+            return self._tls
 
 
-def _body(answer: requests.Response, url: str, limit: int, deadline: float) -> bytes:
-    """The body, read while there is time."""
-    found = bytearray()
-    # raw.read1 gives what has come, so that a slow drip cannot outlast the deadline
-    for chunk in answer.iter_content(_CHUNK):
-        found += chunk
-        if len(found) > limit:
-            raise TransportError(f"{_host(url)} sent more than {limit} bytes")
-        if time.monotonic() > deadline:
-            raise TransportError(f"{_host(url)} was too slow")
+class _Unusable(ValueError):
+    """What is wrong, in words that may be shown."""
+
+
+@contextmanager
+def _within(
+    seconds: float, connection: HTTPConnection, late: threading.Event
+) -> Iterator[HTTPConnection]:
+    """Connects, and shuts the socket when the time is over, which ends whatever waits for it.
+
+    The time limit of a socket would be one for each read only.
+    """
+    deadline = time.monotonic() + seconds
+    connection.timeout = seconds / 2  # TCP and TLS get it one after the other
+    watchdog = None
+    try:
+        connection.connect()
+        line: socket = connection.sock  # the connection forgets it as soon as the body begins
+
+        def cut() -> None:
+            late.set()
+            with suppress(OSError):
+                socket.shutdown(line, SHUT_RDWR)  # that of SSLSocket is not for other threads
+
+        watchdog = threading.Timer(deadline - time.monotonic(), cut)
+        watchdog.daemon = True
+        watchdog.start()
+        line.settimeout(seconds)
+        yield connection
+    finally:
+        if watchdog is not None:
+            watchdog.cancel()
+            with suppress(RuntimeError):  # it could not be started
+                watchdog.join()
+        connection.close()
+
+
+def _split(url: str) -> SplitResult:
+    # urlsplit would drop a newline, and others read a backslash as a slash
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise _Unusable("the address is no plain text")
+    parts = urlsplit(url)
+    if not parts.hostname or "@" in parts.netloc:
+        raise _Unusable("the address has no host, or a user name")
+    return parts
+
+
+def _headers(answer: HTTPResponse) -> dict[str, str]:
+    """RFC 9110 section 5.2: lines of the same name are one list."""
+    found: dict[str, str] = {}
+    for name, value in answer.getheaders():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
+
+
+def _body(answer: HTTPResponse, limit: int) -> bytes:
+    """The whole body, unpacked; never more than ``limit`` bytes of it are in memory."""
+    if answer.length is None and not answer.chunked:
+        raise _Unusable("a body without a length, of which the end cannot be told")
+    encoding = (answer.getheader("content-encoding") or "identity").lower()
+    if encoding not in {"identity", "gzip"}:
+        raise _Unusable("an unknown content encoding")
+    inflate = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+    found, packed = bytearray(), answer.length or 0
+    if packed > limit:
+        raise _Unusable(f"more than {limit} bytes")
+    packed = 0
+    while chunk := answer.read1(_CHUNK):
+        packed += len(chunk)
+        found += inflate.decompress(chunk, limit + 1 - len(found)) if inflate else chunk
+        if max(packed, len(found)) > limit:
+            raise _Unusable(f"more than {limit} bytes")
+    # RFC 9112 section 8: what is shorter than its length is incomplete; http.client says nothing
+    if answer.length or (inflate and packed and (not inflate.eof or inflate.unused_data)):
+        raise _Unusable("a body that is cut short")
     return bytes(found)
-
-
-def _host(url: str) -> str:
-    """The host of a URL, for messages: paths and queries may be secret."""
-    return url.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[2]
