@@ -207,6 +207,10 @@ class LookupPolicy(_Section, frozen=True):
     """Where attestations are looked up.
 
     Attributes:
+        github: ``required``: only what GitHub lists admits. ``preferred``: while GitHub cannot be
+            asked, a bundle that the agent presents admits; label ``freshness_unchecked``. ``off``:
+            GitHub is never asked; presented bundles and those of the directory admit; label
+            ``github_not_asked``.
         api: of GitHub.
         by_mrtd: ask for the MRTD's digest where the launch's has no attestation.
         directory: folder of bundles (``*.json``) that is read besides; None for none.
@@ -219,6 +223,7 @@ class LookupPolicy(_Section, frozen=True):
             for new images on firmware that was.
     """
 
+    github: Literal["required", "preferred", "off"] = "required"
     api: str = "https://api.github.com"
     by_mrtd: bool = True
     directory: Path | None = None

@@ -46,6 +46,7 @@ VARIABLES: Final[dict[str, tuple[str, str, Callable[[str], object]]]] = {
     "DD_TRUSTED_CONFIRMATIONS": ("measurements", "required_confirmations", _list),
     "DD_TRUSTED_MINIMUM_SEQUENCE": ("release", "minimum_sequence", int),
     "DD_TRUSTED_TCB": ("tcb", "statuses", _list),
+    "DD_TRUSTED_GITHUB": ("lookup", "github", str),
     "DD_TRUSTED_API": ("lookup", "api", str),
     "DD_TRUSTED_BUNDLES": ("lookup", "directory", str),
     "DD_TRUSTED_CACHE": ("cache", "directory", str),

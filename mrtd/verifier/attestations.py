@@ -1,0 +1,302 @@
+"""The attestations of a measurement: looked up, opened, and kept for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from mrtd.reference import ReferenceValues, launch_digest, mrtd_digest, subjects
+from mrtd.verifier.bundle import Opened, bundle_digest
+from mrtd.verifier.cache import Bounded, Flights
+from mrtd.verifier.claims import TdClaims
+from mrtd.verifier.clock import Clock
+from mrtd.verifier.identity import check_identity
+from mrtd.verifier.judgement import Candidate
+from mrtd.verifier.ledger import Ledger
+from mrtd.verifier.lookup import Found, Lookup
+from mrtd.verifier.policy import Policy
+from mrtd.verifier.statement import read_signed
+from mrtd.verifier.store import BundleStore
+from mrtd.verifier.verdict import Check, Reason, check
+
+_PRESENTED: Final = "presented by the agent"
+_PRESENTED_LIMIT: Final = 8
+
+
+class OpenBundle(Protocol):
+    """Verifies the signature of a bundle: sigstore, or ``gh`` for GitHub's own instance."""
+
+    def open(self, bundle: bytes, *, now: datetime) -> Opened:
+        """Verify a bundle; never raises."""
+
+
+class AskGitHub(Protocol):
+    """Looks a digest up; never raises."""
+
+    def __call__(self, digest: str, *, priority: bool) -> Lookup:
+        """Look a digest up."""
+
+
+class FolderLookup(Protocol):
+    """Looks a digest up in the operator's folder; never raises."""
+
+    def __call__(self, digest: str) -> Lookup:
+        """Look a digest up."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What a subject digest had when it was looked up.
+
+    Attributes:
+        listed: candidates of GitHub's list and of the operator's folder.
+        at: when that was, steady clock.
+    """
+
+    listed: tuple[Candidate, ...]
+    at: float
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known about a TD's measurements.
+
+    Attributes:
+        candidates: opened bundles.
+        lookup: whether the lists were read to their end.
+        at: when they were, steady clock; the oldest of them.
+        labels: such as ``stale``.
+        retry_after: when to ask again, seconds, if they could not be read.
+        lasting: whether the answer holds for others with the same measurements.
+    """
+
+    candidates: tuple[Candidate, ...]
+    lookup: Check
+    at: float
+    labels: tuple[str, ...] = ()
+    retry_after: float | None = None
+    lasting: bool = True
+
+
+class Attestations:
+    """Finds attestations. Thread-safe.
+
+    Args:
+        policy: of the verifier.
+        opener: for bundles.
+        ask: GitHub; None if it is never asked.
+        folder: bundles of the operator's folder by subject digest; None without one.
+        store: for bundles across restarts; None for none.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        opener: OpenBundle,
+        ask: AskGitHub | None,
+        folder: FolderLookup | None,
+        ledger: Ledger,
+        store: BundleStore | None,
+        clock: Clock,
+    ) -> None:
+        self._policy, self._opener, self._ask, self._folder = policy, opener, ask, folder
+        self._ledger, self._store, self._clock = ledger, store, clock
+        entries = policy.cache.entries
+        self._attested: Bounded[str, Known] = Bounded(entries)
+        self._unattested: Bounded[str, Known] = Bounded(entries)
+        self._opened: Bounded[str, Candidate] = Bounded(entries)
+        self._flights: Flights[str, tuple[Known | None, Lookup]] = Flights()
+        self._loading = threading.Lock()
+        self._loaded = store is None
+        self.lookups = 0
+
+    def find(self, claims: TdClaims, presented: Iterable[bytes], now: datetime) -> Pool:
+        """Everything known about a TD's measurements, looked up again if that is due."""
+        self._load(now)
+        pool = self._listed(claims, now)
+        given = [
+            self._open(Found(bundle, _PRESENTED), now)
+            for bundle in tuple(presented)[:_PRESENTED_LIMIT]
+        ]
+        listed = {candidate.digest for candidate in pool.candidates}
+        new = tuple(c for c in given if c.digest not in listed)
+        mode = self._policy.lookup.github
+        if not new or mode == "required" or (mode == "preferred" and pool.lookup.ok):
+            return pool
+        label = "freshness_unchecked" if mode == "preferred" else "github_not_asked"
+        unasked = Check(
+            "lookup", pool.lookup.outcome, pool.lookup.expected, pool.lookup.observed, "policy"
+        )
+        return msgspec.structs.replace(
+            pool,
+            candidates=(*pool.candidates, *new),
+            lookup=unasked,
+            labels=(*pool.labels, label),
+            lasting=False,
+        )
+
+    def _listed(self, claims: TdClaims, now: datetime) -> Pool:
+        """What the lists have under the launch's digest, and else under the MRTD's."""
+        found: list[Candidate] = []
+        labels: set[str] = set() if self._ask else {"github_not_asked"}
+        at = self._clock.steady()
+        for digest in self._digests(claims):
+            known, lookup = self._known(digest, claims, now)
+            if known is not None:
+                found += known.listed
+                at = min(at, known.at)
+            if lookup.reason is not None:
+                if known is None or not known.listed:
+                    return Pool(
+                        candidates=tuple(found),
+                        lookup=_lookup_check(lookup),
+                        at=at,
+                        retry_after=lookup.retry_after,
+                        lasting=False,
+                    )
+                labels.add("stale")
+            if any(candidate.values for candidate in found):
+                break
+        return Pool(
+            candidates=tuple(found),
+            lookup=_lookup_check(Lookup(reason=None)),
+            at=at,
+            labels=tuple(sorted(labels)),
+            lasting="stale" not in labels,
+        )
+
+    def _digests(self, claims: TdClaims) -> tuple[str, ...]:
+        report, policy = claims.report, self._policy
+        by_mrtd = mrtd_digest(report.mr_td)
+        if policy.measurements.mrtd_only:
+            return (by_mrtd,)
+        by_launch = launch_digest(report.mr_td, report.rtmrs[1], report.rtmrs[2])
+        return (by_launch, by_mrtd) if policy.lookup.by_mrtd else (by_launch,)
+
+    def _known(self, digest: str, claims: TdClaims, now: datetime) -> tuple[Known | None, Lookup]:
+        """What a digest has; past the soft lifetime it is looked up again, once for all who ask."""
+        known = self._fresh(digest)
+        if known is not None:
+            return known, Lookup(reason=None)
+        future, mine = self._flights.join(digest)
+        if mine:
+            priority = self._attested.get(digest) is not None
+            priority = priority or self._ledger.knows_firmware(claims)
+            self._flights.land(digest, lambda: self._refresh(digest, priority=priority, now=now))
+        return future.result()
+
+    def _fresh(self, digest: str) -> Known | None:
+        time, cache = self._clock.steady(), self._policy.cache
+        for entries, lifetime in (
+            (self._attested, cache.soft_seconds),
+            (self._unattested, cache.negative_seconds),
+        ):
+            known = entries.get(digest)
+            if known is not None and time - known.at < lifetime:
+                return known
+        return None
+
+    def _refresh(
+        self, digest: str, *, priority: bool, now: datetime
+    ) -> tuple[Known | None, Lookup]:
+        if (known := self._fresh(digest)) is not None:
+            return known, Lookup(reason=None)
+        self.lookups += 1
+        lookup = self._ask(digest, priority=priority) if self._ask else Lookup(reason=None)
+        lookups = [lookup, *([self._folder(digest)] if self._folder else [])]
+        listed = tuple(self._open(found, now) for one in lookups for found in one.bundles)
+        failed = next((one for one in lookups if one.reason is not None), None)
+        old = self._attested.get(digest)
+        if failed is not None:
+            if old is not None and self._clock.steady() - old.at >= self._policy.cache.hard_seconds:
+                self._attested.drop(digest)
+                old = None
+            return old, failed
+        known = Known(listed, self._clock.steady())
+        if any(candidate.values for candidate in listed):
+            self._attested.put(digest, known)
+        else:
+            self._attested.drop(digest)
+            self._unattested.put(digest, known)
+        self._unlist(old, listed)
+        return known, lookup
+
+    def _open(self, found: Found, now: datetime) -> Candidate:
+        """Open a bundle; a genuine one is opened once, and what it says is remembered."""
+        digest = bundle_digest(found.bundle)
+        candidate = self._opened.get(digest)
+        if candidate is None:
+            candidate = self._opened_anew(found, digest, now)
+        if candidate.values is not None:
+            if self._opened.get(digest) is None:
+                self._opened.put(digest, candidate)
+                self._ledger.learn(candidate.values)
+            if self._store is not None and found.source != _PRESENTED:
+                sequence = candidate.values.release.sequence
+                self._store.put(digest, sequence, found.bundle, self._clock.wall())
+        return msgspec.structs.replace(candidate, source=found.source)
+
+    def _opened_anew(self, found: Found, digest: str, now: datetime) -> Candidate:
+        checks, signed = self._opener.open(found.bundle, now=now)
+        values: ReferenceValues | None = None
+        if signed is not None:
+            identity = check_identity(signed.signer, self._policy.identity)
+            checks = (*checks, *identity)
+            if all(c.ok for c in identity):
+                read = read_signed(signed, self._policy.identity)
+                checks, values = (*checks, *read.checks), read.values
+        return Candidate(
+            digest=digest, source=found.source, checks=checks, signed=signed, values=values
+        )
+
+    def _unlist(self, old: Known | None, listed: tuple[Candidate, ...]) -> None:
+        """What GitHub no longer lists shall not come back from the disk."""
+        if old is None or self._store is None:
+            return
+        still = {candidate.digest for candidate in listed}
+        for candidate in old.listed:
+            if candidate.values is not None and candidate.digest not in still:
+                self._store.unlist(candidate.digest, candidate.values.release.sequence)
+
+    def _load(self, now: datetime) -> None:
+        """Bundles of earlier runs: all of them teach, those listed lately may admit (stale)."""
+        if self._loaded:
+            return
+        with self._loading:
+            if self._loaded or self._store is None:
+                return
+            by_digest: dict[str, list[Candidate]] = {}
+            age: dict[str, float] = {}
+            for stored in self._store.load():
+                digest = bundle_digest(stored.bundle)
+                candidate = self._opened_anew(Found(stored.bundle, "disk"), digest, now)
+                if candidate.values is None:
+                    continue
+                self._opened.put(digest, candidate)
+                self._ledger.learn(candidate.values)
+                old = self._clock.wall() - stored.listed_at
+                # a file from the future: the clock was set back, so its age is not known
+                if not 0 <= old < self._policy.cache.hard_seconds:
+                    continue
+                for subject in subjects(candidate.values):
+                    key = subject.digest["sha256"]
+                    by_digest.setdefault(key, []).append(candidate)
+                    age[key] = max(age.get(key, 0.0), old, self._policy.cache.soft_seconds)
+            for key, candidates in by_digest.items():
+                at = self._clock.steady() - age[key]
+                self._attested.put(key, Known(tuple(candidates), at))
+            self._loaded = True
+
+
+def _lookup_check(lookup: Lookup) -> Check:
+    return check(
+        "lookup",
+        lookup.reason or Reason.LOOKUP_UNAVAILABLE,
+        ok=lookup.reason is None,
+        expected="read to the end",
+        observed=lookup.message or "read to the end",
+        source="GitHub",
+    )

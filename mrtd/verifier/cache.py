@@ -1,0 +1,80 @@
+"""Answers that are kept, and questions that are asked once: bounded maps and single flight."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Bounded(Generic[K, V]):
+    """A map that forgets its oldest entries. Reading takes no lock. Thread-safe.
+
+    Args:
+        entries: at most.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._found: dict[K, V] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, key: K) -> V | None:
+        """The value; None if there is none."""
+        return self._found.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value; the one that was put first goes if there are too many."""
+        with self._lock:
+            self._found.pop(key, None)
+            self._found[key] = value
+            while len(self._found) > self._entries:
+                del self._found[next(iter(self._found))]
+
+    def drop(self, key: K) -> None:
+        """Forget a value."""
+        with self._lock:
+            self._found.pop(key, None)
+
+
+class Flights(Generic[K, V]):
+    """Runs one call per key at a time; whoever asks meanwhile gets the same answer. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._flying: dict[K, Future[V]] = {}
+        self._lock = threading.Lock()
+
+    def join(self, key: K) -> tuple[Future[V], bool]:
+        """The answer to come, and whether the caller is the one to work it out with `land`."""
+        with self._lock:
+            if (flying := self._flying.get(key)) is not None:
+                return flying, False
+            mine: Future[V] = Future()
+            self._flying[key] = mine
+            return mine, True
+
+    def land(self, key: K, work: Callable[[], V]) -> None:
+        """Work out the answer, and give it to everybody who waits."""
+        with self._lock:
+            future = self._flying[key]
+        try:
+            value = work()
+        except BaseException as error:
+            self._end(key)
+            future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._end(key)
+            future.set_result(value)
+
+    def _end(self, key: K) -> None:
+        with self._lock:
+            del self._flying[key]

@@ -1,0 +1,106 @@
+"""Verified bundles on disk, so that a restart neither forgets a revocation nor needs GitHub.
+
+Only bundles are kept, never what was concluded from them: each is verified again when it is loaded.
+A file's time of modification says when a lookup last listed it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mrtd.errors import PolicyError
+from mrtd.verifier.bundle import SIZE_LIMIT
+
+_SUFFIX: Final = ".sigstore.json"
+
+
+class Stored(NamedTuple):
+    """A bundle on disk, and when a lookup last listed it (Unix time)."""
+
+    bundle: bytes
+    listed_at: float
+
+
+class BundleStore:
+    """A folder of bundles, readable for its owner only. Thread-safe.
+
+    Args:
+        folder: made if it is missing.
+        entries: files at most; those of the oldest releases go first.
+
+    Attributes:
+        failures: writes that did not succeed, since start; admission does not depend on them.
+
+    Raises:
+        PolicyError: the folder cannot be used, or others may write to it.
+    """
+
+    def __init__(self, folder: Path, entries: int) -> None:
+        self._folder, self._entries = folder, entries
+        self._lock = threading.Lock()
+        self.failures = 0
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.stat()
+        except OSError as error:
+            raise PolicyError(
+                f"cannot be used: {error.strerror}", origin=str(folder), field="cache.directory"
+            ) from error
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PolicyError(
+                "others may write to it", origin=str(folder), field="cache.directory",
+                hint=f"chmod 700 {folder}",
+            )  # fmt: skip
+
+    def load(self) -> Iterator[Stored]:
+        """All bundles that can be read."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            try:
+                status = path.lstat()
+                if path.is_symlink() or status.st_size > SIZE_LIMIT:
+                    continue
+                yield Stored(path.read_bytes(), status.st_mtime)
+            except OSError:
+                continue
+
+    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float) -> None:
+        """Keep a bundle; a disk that is full is counted and otherwise of no consequence."""
+        path = self._path(digest, sequence)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+        try:
+            with self._lock:
+                try:
+                    if not path.exists():
+                        descriptor = os.open(
+                            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+                        )
+                        with os.fdopen(descriptor, "wb") as file:
+                            file.write(bundle)
+                            file.flush()
+                            os.fsync(descriptor)
+                        temporary.replace(path)
+                    os.utime(path, (listed_at, listed_at))
+                finally:
+                    temporary.unlink(missing_ok=True)
+                self._trim()
+        except OSError:
+            self.failures += 1
+
+    def unlist(self, digest: str, sequence: int) -> None:
+        """GitHub has it no longer: it teaches what was revoked, and admits nobody."""
+        try:
+            os.utime(self._path(digest, sequence), (0, 0))
+        except OSError:
+            self.failures += 1
+
+    def _path(self, digest: str, sequence: int) -> Path:
+        return self._folder / f"{sequence:016d}-{digest}{_SUFFIX}"
+
+    def _trim(self) -> None:
+        files = sorted(self._folder.glob(f"*{_SUFFIX}"))
+        for path in files[: -self._entries]:
+            path.unlink(missing_ok=True)

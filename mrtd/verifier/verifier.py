@@ -1,0 +1,370 @@
+"""The verifier: a token or quote in, a verdict out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mrtd.verifier.attestations import Attestations, FolderLookup, OpenBundle, Pool
+from mrtd.verifier.binding import Binding, check_binding
+from mrtd.verifier.bundle import LateSigstore, bundle_digest
+from mrtd.verifier.cache import Bounded, Flights
+from mrtd.verifier.claims import TdClaims
+from mrtd.verifier.clock import Clock
+from mrtd.verifier.fetch import Fetch, HttpFetch
+from mrtd.verifier.github import GitHubLookup
+from mrtd.verifier.judgement import Judgement, judge
+from mrtd.verifier.jwks import KeySource
+from mrtd.verifier.ledger import Ledger
+from mrtd.verifier.nonce import Nonces, TokenMemory
+from mrtd.verifier.policy import Policy
+from mrtd.verifier.sources import directory_bundles
+from mrtd.verifier.store import BundleStore
+from mrtd.verifier.td import check_td
+from mrtd.verifier.token import CheckedToken, check_token
+from mrtd.verifier.trust_root import TrustRoot, load_trust_root
+from mrtd.verifier.verdict import Check, Reason, Verdict, check, not_made
+from mrtd.verifier.wording import compose
+
+if TYPE_CHECKING:
+    from mrtd.evidence.collateral import Collateral
+
+_WORKERS: Final = 8
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A verdict that holds for everybody with the same claims."""
+
+    verdict: Verdict
+    generation: int
+    until: float
+
+
+class Verifier:
+    """Admits VMs whose measurements the release workflow attested. Thread-safe.
+
+    Nothing is fetched, and nothing heavy is imported, before the first call.
+
+    Args:
+        policy: whom to trust, and what to demand.
+        fetch: HTTP; requests by default.
+        clock: where time comes from.
+        github_token: for the lookup, which may be made anonymously only 60 times an hour.
+        trust_root: of signatures; by default as the policy says.
+        opener: verifies bundles; by default sigstore, or ``gh`` for a private repository.
+        nonces: issued and consumed; give one to share it.
+
+    Attributes:
+        counters: how often what happened since start, by name.
+
+    Raises:
+        PolicyError: a folder of the policy cannot be used.
+        TrustRootError: the root of trust cannot be used.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        fetch: Fetch | None = None,
+        clock: Clock | None = None,
+        github_token: str | None = None,
+        trust_root: TrustRoot | None = None,
+        opener: OpenBundle | None = None,
+        nonces: Nonces | None = None,
+    ) -> None:
+        self.policy = policy
+        self.clock = clock or Clock()
+        self.nonces = nonces or Nonces(clock=self.clock)
+        self.ledger = Ledger(policy.release)
+        self.counters: Counter[str] = Counter()
+        self.trust_root = trust_root
+        fetch = fetch or HttpFetch()
+        self._keys = KeySource(policy.token, fetch, self.clock)
+        self._tokens = TokenMemory(clock=self.clock)
+        self._kept: Bounded[bytes, _Kept] = Bounded(policy.cache.entries)
+        self._flights: Flights[tuple[bytes | str, ...], Verdict] = Flights()
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
+        self.attestations = Attestations(
+            policy,
+            opener=opener or self._make_opener(),
+            ask=self._make_lookup(fetch, github_token),
+            folder=self._make_folder(),
+            ledger=self.ledger,
+            store=self._make_store(),
+            clock=self.clock,
+        )
+
+    def verify_registration(
+        self,
+        ita_token: str,
+        *,
+        binding: Binding,
+        now: datetime | None = None,
+        bundles: Iterable[bytes] = (),
+    ) -> Verdict:
+        """Whether to admit the VM that presents a token of Intel Trust Authority.
+
+        Args:
+            ita_token: the token.
+            binding: what shows that the token was made for this registration: a nonce of ours with
+                the agent's key, expected report data, or ``"none"``.
+            now: the time, with its zone, for token and signatures; the clock's by default.
+            bundles: Sigstore bundles that the agent presents.
+        """
+        moment = self._moment(now)
+        checked, before = self._check_token(ita_token, binding, moment)
+        claims = checked.claims
+        if claims is None or not all(c.ok for c in before):
+            return self._refuse(before, claims)
+        verdict = self.verify_claims(claims, now=moment, bundles=bundles)
+        return self._registered(verdict, checked, before, binding)
+
+    def verify_quote(
+        self,
+        quote: bytes,
+        collateral: Collateral,
+        *,
+        binding: Binding,
+        now: datetime | None = None,
+        bundles: Iterable[bytes] = (),
+        root_ca: bytes | None = None,
+    ) -> Verdict:
+        """Whether to admit the VM of a raw quote, verified with DCAP (extra ``mrtd[dcap]``).
+
+        Args:
+            quote: the quote.
+            collateral: for its platform.
+            binding: see `verify_registration`; a proof is over the quote.
+            now: ditto.
+            bundles: ditto.
+            root_ca: certificate in DER to trust instead of Intel's root: for tests.
+        """
+        from mrtd.verifier.quote import check_quote  # noqa: PLC0415 - an extra
+
+        moment = self._moment(now)
+        checked = check_quote(quote, collateral, policy=self.policy, now=moment, root_ca=root_ca)
+        before = self._check_binding(checked, binding, quote)
+        claims = checked.claims
+        if claims is None or not all(c.ok for c in before):
+            return self._refuse(before, claims)
+        verdict = self.verify_claims(claims, now=moment, bundles=bundles)
+        return self._registered(verdict, checked, before, binding)
+
+    def verify_claims(
+        self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
+    ) -> Verdict:
+        """Whether to admit a TD whose token, and what binds it, the caller has checked."""
+        kept = self._kept.get(claims.key)
+        if (
+            kept is not None
+            and kept.generation == self.ledger.generation
+            and self.clock.steady() < kept.until
+        ):
+            return kept.verdict
+        presented, moment = tuple(bundles), self._moment(now)
+        key = (claims.key, *map(bundle_digest, presented))
+        future, mine = self._flights.join(key)
+        if mine:
+            self._flights.land(key, lambda: self._decide(claims, presented, moment))
+        return future.result()
+
+    async def averify_registration(
+        self,
+        ita_token: str,
+        *,
+        binding: Binding,
+        now: datetime | None = None,
+        bundles: Iterable[bytes] = (),
+    ) -> Verdict:
+        """`verify_registration` without blocking the event loop."""
+        moment = self._moment(now)
+        loop = asyncio.get_running_loop()
+        checked, before = await loop.run_in_executor(
+            self._executor(), self._check_token, ita_token, binding, moment
+        )
+        claims = checked.claims
+        if claims is None or not all(c.ok for c in before):
+            return self._refuse(before, claims)
+        verdict = await self.averify_claims(claims, now=moment, bundles=bundles)
+        return self._registered(verdict, checked, before, binding)
+
+    async def averify_claims(
+        self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
+    ) -> Verdict:
+        """`verify_claims` without blocking the event loop; who waits for others holds no thread."""
+        kept = self._kept.get(claims.key)
+        if (
+            kept is not None
+            and kept.generation == self.ledger.generation
+            and self.clock.steady() < kept.until
+        ):
+            return kept.verdict
+        presented, moment = tuple(bundles), self._moment(now)
+        key = (claims.key, *map(bundle_digest, presented))
+        future, mine = self._flights.join(key)
+        if mine:
+            work = self._executor().submit
+            work(self._flights.land, key, lambda: self._decide(claims, presented, moment))
+        # shielded: the answer is for everybody, also when one of them hangs up
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def close(self) -> None:
+        """End the worker threads; calls under way are finished."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.shutdown()
+
+    def _check_token(
+        self, token: str, binding: Binding, now: datetime
+    ) -> tuple[CheckedToken, tuple[Check, ...]]:
+        checked = check_token(token, keys=self._keys, policy=self.policy.token, now=now.timestamp())
+        return checked, self._check_binding(checked, binding, token.encode("utf-8", "replace"))
+
+    def _check_binding(
+        self, checked: CheckedToken, binding: Binding, evidence: bytes
+    ) -> tuple[Check, ...]:
+        """The checks of a token (or quote), and if they are passed, of what binds it to us."""
+        if checked.claims is None or not all(c.ok for c in checked.checks):
+            return (*checked.checks, not_made("binding", "the evidence was refused"))
+        bound = check_binding(
+            binding,
+            report_data=checked.claims.report.report_data,
+            evidence=evidence,
+            runtime_data=checked.runtime_data,
+            verifier_nonce=checked.verifier_nonce,
+            nonces=self.nonces,
+        )
+        return (*checked.checks, *bound)
+
+    def _decide(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
+        """The answer for claims of which none is kept. Never raises."""
+        try:
+            return self._appraise(claims, presented, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it admits nobody
+            self.counters["internal_errors"] += 1
+            broken = check(
+                "internal",
+                Reason.INTERNAL_ERROR,
+                ok=False,
+                expected="no error",
+                observed=type(error).__name__,
+                source="verifier",
+            )
+            return compose((broken,), self.policy)
+
+    def _appraise(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
+        checks = check_td(claims, self.policy)
+        if not all(c.ok for c in checks):
+            return self._refuse(checks, None)
+        generation = self.ledger.generation
+        pool = self.attestations.find(claims, presented, now)
+        judgement = judge(pool.candidates, claims, self.policy, self.ledger, now)
+        age = max(0, int(self.clock.steady() - pool.at))
+        verdict = compose(
+            (*checks, pool.lookup, *judgement.checks),
+            self.policy,
+            labels=(*pool.labels, *self._old_root(now)),
+            judgement=judgement,
+            age=age,
+            retry_after=pool.retry_after,
+        )
+        if verdict.allowed and pool.lasting and generation == self.ledger.generation:
+            until = self._holds_until(pool, judgement, now)
+            self._kept.put(claims.key, _Kept(verdict, generation, until))
+        return verdict
+
+    def _holds_until(self, pool: Pool, judgement: Judgement, now: datetime) -> float:
+        """Until the lists are due to be read again, or the signature is too old."""
+        until = pool.at + self.policy.cache.soft_seconds
+        limit, attestation = self.policy.release.maximum_age_seconds, judgement.attestation
+        if limit is not None and attestation is not None:
+            rest = attestation.signed_at.timestamp() + limit - now.timestamp()
+            until = min(until, self.clock.steady() + rest)
+        return until
+
+    def _refuse(self, before: tuple[Check, ...], claims: TdClaims | None) -> Verdict:
+        """A refusal before anything was looked up: strangers shall not spend the budget."""
+        checks = before if claims is None else (*before, *check_td(claims, self.policy))
+        self.counters["refused_early"] += 1
+        return compose((*checks, not_made("attestation", "refused before")), self.policy)
+
+    def _registered(
+        self, verdict: Verdict, checked: CheckedToken, before: tuple[Check, ...], binding: Binding
+    ) -> Verdict:
+        """The verdict about claims, with what was checked of the token; an admission uses it up."""
+        checks = before
+        if verdict.allowed and checked.token_id:
+            fault = self._tokens.use(checked.token_id, checked.expires)
+            checks = (
+                *before,
+                check(
+                    "token_used_once",
+                    fault or Reason.TOKEN_REPLAYED,
+                    ok=fault is None,
+                    expected="never admitted before",
+                    observed="new" if fault is None else "seen, or no room to remember it",
+                    source="token",
+                ),
+            )
+        labels = {"binding_none"} if binding == "none" else set()
+        self.counters["registrations"] += 1
+        return compose(
+            (*checks, *verdict.checks), self.policy, labels=tuple(labels), based_on=verdict
+        )
+
+    def _moment(self, now: datetime | None) -> datetime:
+        if now is None:
+            return datetime.fromtimestamp(self.clock.wall(), UTC)
+        return now.astimezone(UTC)
+
+    def _old_root(self, now: datetime) -> tuple[str, ...]:
+        if self.trust_root is None:
+            return ()
+        old = (now - self.trust_root.dated).days > self.policy.trust_root.maximum_age_days
+        return ("trust_root_old",) if old else ()
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mrtd-verifier")
+            return self._workers
+
+    def _make_opener(self) -> OpenBundle:
+        if self.policy.identity.visibility == "private":
+            from mrtd.verifier.private_instance import GhVerifier  # noqa: PLC0415 - rare
+
+            return GhVerifier(self.policy)
+        if self.trust_root is None:
+            self.trust_root = load_trust_root(self.policy.trust_root.file)
+        return LateSigstore(self.trust_root)
+
+    def _make_lookup(self, fetch: Fetch, token: str | None) -> GitHubLookup | None:
+        if self.policy.lookup.github == "off":
+            return None
+        return GitHubLookup(
+            self.policy.lookup,
+            repository=self.policy.identity.repository,
+            repository_id=self.policy.identity.repository_id,
+            fetch=fetch,
+            clock=self.clock,
+            token=token,
+        )
+
+    def _make_folder(self) -> FolderLookup | None:
+        folder = self.policy.lookup.directory
+        return None if folder is None else partial(directory_bundles, folder)
+
+    def _make_store(self) -> BundleStore | None:
+        folder = self.policy.cache.directory
+        return None if folder is None else BundleStore(folder, self.policy.cache.entries)
