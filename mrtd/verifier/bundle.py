@@ -113,7 +113,7 @@ class SigstoreVerifier:
             payload=payload,
             signer=read_signer(certificate),
             signed_at=min(times),
-            # of the entry's two indices the one that is proven: Rekor v2 signs the outer one nowhere
+            # the proven one of the two indices: Rekor v2 signs the outer one nowhere
             log_index=int(entry["inclusionProof"]["logIndex"]),
         )
         return Opened(checks, signed)

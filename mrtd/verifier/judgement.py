@@ -108,13 +108,17 @@ def judge(
     ledger: Ledger,
     now: datetime,
 ) -> Judgement:
-    """Any attestation that passes admits; a revocation beats any number of them."""
+    """Any attestation that passes admits; a revocation beats any number of them.
+
+    So does a document of the trusted workflow that cannot be read: it may be a revocation.
+    """
     judged = sorted(
         (_judge_one(candidate, claims, policy, ledger, now) for candidate in candidates),
         key=_distance,
     )
     common = [ledger.check_launch(claims)]
     common += [_other_revoked(one) for one in judged if one.revoked]
+    common += [c for one in judged for c in one.checks if c.reason is Reason.STATEMENT_MALFORMED]
     best = judged[0] if judged else None
     found = check(
         "attested",

@@ -16,11 +16,10 @@ import msgspec
 
 from mrtd.errors import PolicyError
 from mrtd.evidence.tcb import TcbStatus
+from mrtd.reference.fields import Bits64, CommitHex, ConfirmationKind, Register, Sha256Hex
 from mrtd.registers import Sha384
 
-Hex16 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
-NumericId = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,18}$")]
-Register = Literal["mrtd", "rtmr0", "rtmr1", "rtmr2"]
+NumericId = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,18}$(?!\n)")]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
@@ -30,7 +29,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the policy file."""
 
 
-class IdentityPolicy(_Section, frozen=True):
+class IdentityPolicy(_Section, frozen=True, kw_only=True):
     """Which workflow signs (values of Fulcio's certificate extensions; exact, case-sensitive).
 
     Attributes:
@@ -61,7 +60,7 @@ class IdentityPolicy(_Section, frozen=True):
     issuer: str = "https://token.actions.githubusercontent.com"
     server: str = "https://github.com"
     signer_workflow: str | None = None
-    signer_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")] | None = None
+    signer_digest: CommitHex | None = None
 
     @property
     def build_config(self) -> str:
@@ -74,7 +73,7 @@ class IdentityPolicy(_Section, frozen=True):
         return self.signer_workflow or self.build_config
 
 
-class TokenPolicy(_Section, frozen=True):
+class TokenPolicy(_Section, frozen=True, kw_only=True):
     """Tokens of Intel Trust Authority.
 
     Attributes:
@@ -98,14 +97,14 @@ class TokenPolicy(_Section, frozen=True):
     jwks_refresh_seconds: Seconds = 60
 
 
-class BitsPolicy(_Section, frozen=True):
+class BitsPolicy(_Section, frozen=True, kw_only=True):
     """Demanded bits of a 64-bit field, 16 hex digits each: ``field & mask == value``."""
 
-    value: Hex16
-    mask: Hex16
+    value: Bits64
+    mask: Bits64
 
 
-class TdPolicy(_Section, frozen=True):
+class TdPolicy(_Section, frozen=True, kw_only=True):
     """The TD itself; the signed document's own expectations hold besides.
 
     Attributes:
@@ -128,7 +127,7 @@ class TdPolicy(_Section, frozen=True):
     mr_owner_config: Sha384 | None = None
 
 
-class TcbPolicy(_Section, frozen=True):
+class TcbPolicy(_Section, frozen=True, kw_only=True):
     """The platform's TCB.
 
     Attributes:
@@ -142,7 +141,7 @@ class TcbPolicy(_Section, frozen=True):
     minimum_date: datetime | None = None
 
 
-class MeasurementPolicy(_Section, frozen=True):
+class MeasurementPolicy(_Section, frozen=True, kw_only=True):
     """What the attested document has to say about the registers and inputs.
 
     Attributes:
@@ -157,9 +156,7 @@ class MeasurementPolicy(_Section, frozen=True):
     allow_unpinned_rtmr0: bool = False
     mrtd_only: bool = False
     required_coverage: tuple[str, ...] = ("firmware", "kernel", "cmdline", "initrd", "rootfs")
-    required_confirmations: tuple[
-        Literal["derived", "launched-tdx", "ita", "dcap", "tpm-crosscheck"], ...
-    ] = ()
+    required_confirmations: tuple[ConfirmationKind, ...] = ()
 
     @property
     def required(self) -> tuple[Register, ...]:
@@ -171,7 +168,7 @@ class MeasurementPolicy(_Section, frozen=True):
         return ("mrtd", "rtmr0", "rtmr1", "rtmr2")
 
 
-class Revoked(_Section, frozen=True):
+class Revoked(_Section, frozen=True, kw_only=True):
     """What the operator revokes, besides what signed documents revoke.
 
     Attributes:
@@ -183,13 +180,13 @@ class Revoked(_Section, frozen=True):
     """
 
     mrtds: tuple[Sha384, ...] = ()
-    launches: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")], ...] = ()
+    launches: tuple[Sha256Hex, ...] = ()
     tags: tuple[str, ...] = ()
-    commits: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")], ...] = ()
+    commits: tuple[CommitHex, ...] = ()
     runs: tuple[str, ...] = ()
 
 
-class ReleasePolicy(_Section, frozen=True):
+class ReleasePolicy(_Section, frozen=True, kw_only=True):
     """Which releases are accepted.
 
     Attributes:
@@ -203,7 +200,7 @@ class ReleasePolicy(_Section, frozen=True):
     revoked: Revoked = Revoked()
 
 
-class LookupPolicy(_Section, frozen=True):
+class LookupPolicy(_Section, frozen=True, kw_only=True):
     """Where attestations are looked up.
 
     Attributes:
@@ -235,7 +232,7 @@ class LookupPolicy(_Section, frozen=True):
     reserve_percent: Annotated[int, msgspec.Meta(ge=0, le=90)] = 50
 
 
-class CachePolicy(_Section, frozen=True):
+class CachePolicy(_Section, frozen=True, kw_only=True):
     """How long answers about a measurement hold.
 
     Attributes:
@@ -253,7 +250,7 @@ class CachePolicy(_Section, frozen=True):
     directory: Path | None = None
 
 
-class TrustRootPolicy(_Section, frozen=True):
+class TrustRootPolicy(_Section, frozen=True, kw_only=True):
     """Which Sigstore instance is trusted.
 
     Attributes:
@@ -267,7 +264,7 @@ class TrustRootPolicy(_Section, frozen=True):
     gh_seconds: Annotated[int, msgspec.Meta(ge=1, le=300)] = 30
 
 
-class Policy(_Section, frozen=True):
+class Policy(_Section, frozen=True, kw_only=True):
     """An appraisal policy; see the sections.
 
     Attributes:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mrtd.evidence.collateral import Collateral
 
 _WORKERS: Final = 8
+_Question = tuple[bytes | str, ...]
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -91,7 +92,7 @@ class Verifier:
         self._keys = KeySource(policy.token, fetch, self.clock)
         self._tokens = TokenMemory(clock=self.clock)
         self._kept: Bounded[bytes, _Kept] = Bounded(policy.cache.entries)
-        self._flights: Flights[tuple[bytes | str, ...], Verdict] = Flights()
+        self._flights: Flights[_Question, Verdict] = Flights()
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
         self.attestations = Attestations(
@@ -172,7 +173,7 @@ class Verifier:
         ):
             return kept.verdict
         presented, moment = tuple(bundles), self._moment(now)
-        key = (claims.key, *map(bundle_digest, presented))
+        key: _Question = (claims.key, *map(bundle_digest, presented))
         future, mine = self._flights.join(key)
         if mine:
             self._flights.land(key, lambda: self._decide(claims, presented, moment))
@@ -210,7 +211,7 @@ class Verifier:
         ):
             return kept.verdict
         presented, moment = tuple(bundles), self._moment(now)
-        key = (claims.key, *map(bundle_digest, presented))
+        key: _Question = (claims.key, *map(bundle_digest, presented))
         future, mine = self._flights.join(key)
         if mine:
             work = self._executor().submit
