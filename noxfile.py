@@ -81,7 +81,7 @@ def measure(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests without a network; arguments after ``--`` go to pytest."""
-    _install(session, "test", extras="ci")
+    _install(session, "test", extras="ci,service")
     session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
     session.run("python", "-m", "ci.system", "dash", "shellcheck")
     session.run("python", "-m", "ci.system", "chromium")  # by itself: not every release has it
@@ -108,14 +108,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy, strictly, tests and this file included."""
-    _install(session, "lint", "test", extras="ci")
+    _install(session, "lint", "test", extras="ci,service")
     session.run("mypy", *session.posargs)
 
 
 @nox.session
 def oracle(session: nox.Session) -> None:
     """Compare with foreign programs: lief (Authenticode), virt-firmware (firmware, variables)."""
-    _install(session, "test", "oracle", extras="ci")
+    _install(session, "test", "oracle", extras="ci,service")
     session.run("python", "-m", "ci.packages")
     _pytest(session, "-m", "oracle", *session.posargs)
 
@@ -123,10 +123,13 @@ def oracle(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Report speed as ratios within one run: hashing, a whole measurement, asking QEMU."""
-    _install(session, extras="ci")
+    _install(session, "test", extras="ci,service")
+    session.run("python", "-m", "ci.system", "wrk")
     session.run("python", "-m", "ci.packages")
     session.run("python", "-m", "benchmarks.measure")
     session.run("python", "-m", "benchmarks.eventlog")
+    session.run("python", "-m", "benchmarks.verifier")
+    session.run("python", "-m", "benchmarks.service")
     qemu = CACHE / "parts" / "qemu-backports" / "qemu-system-x86_64"
     options = ["--qemu", str(qemu)] if qemu.exists() else []
     session.run("python", "-m", "benchmarks.qtest_dump", *options, *session.posargs)
@@ -135,5 +138,5 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Fuzz every parser with atheris; ``-- SECONDS`` for each, 20 by default."""
-    _install(session, "fuzz")
+    _install(session, "fuzz", extras="verifier")
     session.run("python", "-m", "ci.fuzz", *session.posargs)

@@ -39,6 +39,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "dash": Tool("dash", "dash"),
     "shellcheck": Tool("shellcheck", "shellcheck"),
     "chromium": Tool("chromium", "chromium"),
+    "wrk": Tool("wrk", "wrk"),
 }
 
 
