@@ -21,10 +21,11 @@ from mrtd.verifier.lookup import Found, Lookup
 from mrtd.verifier.policy import Policy
 from mrtd.verifier.statement import read_signed
 from mrtd.verifier.store import BundleStore
-from mrtd.verifier.verdict import Check, Reason, check
+from mrtd.verifier.verdict import Check, Reason, check, not_made
 
 _PRESENTED: Final = "presented by the agent"
 _PRESENTED_LIMIT: Final = 8
+_UNASKED: Final = not_made("lookup", "the policy says that GitHub is not asked")
 
 
 class OpenBundle(Protocol):
@@ -110,7 +111,7 @@ class Attestations:
         self._opened: Bounded[str, Candidate] = Bounded(entries)
         self._flights: Flights[str, tuple[Known | None, Lookup]] = Flights()
         self._loading = threading.Lock()
-        self._loaded = store is None
+        self._unloaded = store
         self.lookups = 0
 
     def find(self, claims: TdClaims, presented: Iterable[bytes], now: datetime) -> Pool:
@@ -127,16 +128,18 @@ class Attestations:
         if not new or mode == "required" or (mode == "preferred" and pool.lookup.ok):
             return pool
         label = "freshness_unchecked" if mode == "preferred" else "github_not_asked"
-        unasked = Check(
-            "lookup", pool.lookup.outcome, pool.lookup.expected, pool.lookup.observed, "policy"
-        )
         return msgspec.structs.replace(
             pool,
             candidates=(*pool.candidates, *new),
-            lookup=unasked,
+            lookup=msgspec.structs.replace(pool.lookup, reason=None),
             labels=(*pool.labels, label),
             lasting=False,
         )
+
+    def learn(self, bundle: bytes, now: datetime) -> Candidate:
+        """Take note of a release's document, whichever VM asks next."""
+        self._load(now)
+        return self._open(Found(bundle, "given by the control plane"), now)
 
     def _listed(self, claims: TdClaims, now: datetime) -> Pool:
         """What the lists have under the launch's digest, and else under the MRTD's."""
@@ -162,7 +165,7 @@ class Attestations:
                 break
         return Pool(
             candidates=tuple(found),
-            lookup=_lookup_check(Lookup(reason=None)),
+            lookup=_lookup_check(Lookup()) if self._ask else _UNASKED,
             at=at,
             labels=tuple(sorted(labels)),
             lasting="stale" not in labels,
@@ -180,7 +183,7 @@ class Attestations:
         """What a digest has; past the soft lifetime it is looked up again, once for all who ask."""
         known = self._fresh(digest)
         if known is not None:
-            return known, Lookup(reason=None)
+            return known, Lookup()
         future, mine = self._flights.join(digest)
         if mine:
             priority = self._attested.get(digest) is not None
@@ -203,9 +206,9 @@ class Attestations:
         self, digest: str, *, priority: bool, now: datetime
     ) -> tuple[Known | None, Lookup]:
         if (known := self._fresh(digest)) is not None:
-            return known, Lookup(reason=None)
+            return known, Lookup()
         self.lookups += 1
-        lookup = self._ask(digest, priority=priority) if self._ask else Lookup(reason=None)
+        lookup = self._ask(digest, priority=priority) if self._ask else Lookup()
         lookups = [lookup, *([self._folder(digest)] if self._folder else [])]
         listed = tuple(self._open(found, now) for one in lookups for found in one.bundles)
         failed = next((one for one in lookups if one.reason is not None), None)
@@ -263,14 +266,14 @@ class Attestations:
 
     def _load(self, now: datetime) -> None:
         """Bundles of earlier runs: all of them teach, those listed lately may admit (stale)."""
-        if self._loaded:
+        if self._unloaded is None:
             return
         with self._loading:
-            if self._loaded or self._store is None:
+            if (store := self._unloaded) is None:
                 return
             by_digest: dict[str, list[Candidate]] = {}
             age: dict[str, float] = {}
-            for stored in self._store.load():
+            for stored in store.load():
                 digest = bundle_digest(stored.bundle)
                 candidate = self._opened_anew(Found(stored.bundle, "disk"), digest, now)
                 if candidate.values is None:
@@ -288,7 +291,7 @@ class Attestations:
             for key, candidates in by_digest.items():
                 at = self._clock.steady() - age[key]
                 self._attested.put(key, Known(tuple(candidates), at))
-            self._loaded = True
+            self._unloaded = None
 
 
 def _lookup_check(lookup: Lookup) -> Check:

@@ -219,6 +219,15 @@ class Verifier:
         # shielded: the answer is for everybody, also when one of them hangs up
         return await asyncio.shield(asyncio.wrap_future(future))
 
+    def learn(self, bundle: bytes, *, now: datetime | None = None) -> tuple[Check, ...]:
+        """Take note of the bundle of a release: its sequence, and what it revokes.
+
+        A control plane that is told of each release refuses older ones at once, not only after it
+        has seen a VM of the new one. What was checked comes back; nothing is learned unless all of
+        it is passed.
+        """
+        return self.attestations.learn(bundle, self._moment(now)).checks
+
     def close(self) -> None:
         """End the worker threads; calls under way are finished."""
         with self._lock:
