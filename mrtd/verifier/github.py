@@ -9,28 +9,31 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
 import mrtd
-from mrtd.errors import TransportError
 from mrtd.reference import PREDICATE_TYPE
-from mrtd.verifier.budget import HOLD_LIMIT, Breaker, Budget
+from mrtd.verifier.budget import Budget
 from mrtd.verifier.clock import Clock
-from mrtd.verifier.fetch import Fetch, Response
+from mrtd.verifier.fetch import Fetch
 from mrtd.verifier.lookup import BUNDLE_LIMIT, Found, Lookup, peek, read_tree
 from mrtd.verifier.policy import LookupPolicy
 from mrtd.verifier.snappy import MalformedSnappy, decode_bundle_body
+from mrtd.verifier.upstream import Stop, Turn, Upstream
 from mrtd.verifier.verdict import Reason
 
 LIST_LIMIT: Final = 4 << 20
+"""Longest page of the list, bytes."""
 PACKED_LIMIT: Final = 1 << 20
+"""Largest packed bundle, bytes."""
+TOTAL_LIMIT: Final = 64 << 20
+"""Bytes of all bundles of a lookup together."""
 PAGES: Final = 3
-_RETRIES: Final = 2
-_PAUSE: Final = 60.0  # GitHub REST docs, "Rate limits": where no header says so, wait a minute
 # a name, no IP address in any notation: the last label of those begins with a digit
 _HOST: Final = re.compile(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*")
 _LINK: Final = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?\s*(?:,|$)')  # RFC 8288 section 3
@@ -62,84 +65,89 @@ class GitHubLookup:
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._policy, self._repository, self._id = policy, repository, repository_id
-        self._fetch, self._clock, self._sleep, self._jitter = fetch, clock, sleep, jitter
-        self._budget = Budget(policy.requests_per_hour, policy.reserve_percent, clock)
+        self._policy, self._clock = policy, clock
+        self._repository, self._id = repository, repository_id
+        upstream = partial(
+            Upstream,
+            timeout=policy.timeout_seconds,
+            budget=Budget(policy.requests_per_hour, policy.reserve_percent, clock),
+            fetch=fetch,
+            clock=clock,
+            sleep=sleep,
+            jitter=jitter,
+        )
         agent = {"User-Agent": f"mrtd/{mrtd.__version__}"}
-        api = {
-            **agent,
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-            **({"Authorization": f"Bearer {token}"} if token else {}),
-        }
-        self._api = _Service("GitHub's API", api, LIST_LIMIT, Breaker(clock))
+        api = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        known = {"Authorization": f"Bearer {token}"} if token else {}
+        self._api = upstream("GitHub's API", headers=agent | api | known, limit=LIST_LIMIT)
         # no token: the URL is the permission, and the host is not GitHub's
-        self._blobs = _Service("the bundles' host", agent, PACKED_LIMIT, Breaker(clock))
+        self._blobs = upstream("the bundles' host", headers=agent, limit=PACKED_LIMIT)
 
     def __call__(self, digest: str, *, priority: bool = False) -> Lookup:
         """Every attestation of a SHA-256 digest (64 hex digits). Never raises."""
-        run = _Run(self._clock.steady() + self._policy.total_seconds, priority)
+        run = _Run(Turn(self._clock.steady() + self._policy.total_seconds, priority))
+        what = f"{self._repository}, sha256:{digest!s:.12}..."
         try:
-            for entry in self._entries(run, digest):
-                self._read(run, entry, f"{self._repository}, sha256:{digest[:12]}...")
-        except _Stop as stop:
+            for number, entry in enumerate(self._entries(run, digest), 1):
+                self._read(run, entry, f"{what}, entry {number}")
+        except Stop as stop:
             run.note(stop)
         except Exception as error:  # noqa: BLE001 - whatever it is, not everything was read
-            run.note(_Stop(f"internal error: {type(error).__name__}", Reason.LOOKUP_INCOMPLETE))
-        return run.result(f"{self._repository}: {len(run.found)} of sha256:{digest[:12]}...")
+            run.note(Stop(f"internal error: {type(error).__name__}", Reason.LOOKUP_INCOMPLETE))
+        return run.result(f"{what}: {len(run.found)}")
 
     def _entries(self, run: _Run, digest: str) -> list[_Entry]:
         """The list; what of it could not be read is noted."""
         if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise _Stop("that is no SHA-256 digest")
+            raise Stop("that is no SHA-256 digest")
         most = self._policy.maximum_attestations
         found: list[_Entry] = []
         cursor: str | None = ""
         for page in range(PAGES):
             try:
-                more, cursor = self._page(run, digest, cursor or "")
-            except _Stop as stop:
+                more, cursor = self._page(run.turn, digest, cursor or "")
+            except Stop as stop:
                 run.note(stop if page == 0 else stop.incomplete())
-                return found[:most]
+                return found
             found += more
             if cursor is None or len(found) > most:
                 break
         if cursor is not None or len(found) > most:
-            run.note(_Stop(f"more than {min(most, 100 * PAGES)} entries", Reason.LOOKUP_INCOMPLETE))
+            run.note(Stop("there are more entries than are read", Reason.LOOKUP_INCOMPLETE))
         return found[:most]
 
-    def _page(self, run: _Run, digest: str, cursor: str) -> tuple[list[_Entry], str | None]:
+    def _page(self, turn: Turn, digest: str, cursor: str) -> tuple[list[_Entry], str | None]:
         """Entries of a page, and the cursor of the next one; None for the last."""
         path = f"/repos/{quote(self._repository)}/attestations/sha256:{digest}"
         query = {"per_page": "100", "predicate_type": PREDICATE_TYPE}
         query |= {"after": cursor} if cursor else {}
-        answer = self._ask(run, self._api, f"{self._policy.api}{path}?{urlencode(query)}")
+        answer = self._api.ask(f"{self._policy.api}{path}?{urlencode(query)}", turn)
         if answer.status == 404 and not cursor:
             return [], None  # of a digest without attestations, as is an empty list
         if answer.status in {401, 403}:
             self._api.breaker.failed()
-            raise _Stop(f"GitHub's API refuses: HTTP {answer.status}; token expired or too narrow?")
+            raise Stop(f"GitHub's API refuses: HTTP {answer.status}; token expired or too narrow?")
         if 300 <= answer.status < 400:
-            raise _Stop(f"GitHub's API answers with HTTP {answer.status}; repository renamed?")
+            raise Stop(f"GitHub's API redirects: HTTP {answer.status}; repository renamed?")
         if answer.status != 200:
-            raise _Stop(f"GitHub's API answers with HTTP {answer.status}")
+            raise Stop(f"GitHub's API answers with HTTP {answer.status}")
         try:
-            read_tree(answer.body)  # which msgspec would read, whatever keys come twice
+            read_tree(answer.body)  # msgspec takes the last one of keys that come twice
             entries = msgspec.json.decode(answer.body, type=_List).attestations
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise _Stop(f"GitHub's API: unreadable list: {type(error).__name__}") from error
+            raise Stop(f"GitHub's API: unreadable list: {type(error).__name__}") from error
         return entries, self._cursor(answer.headers.get("link", ""), digest)
 
     def _cursor(self, link: str, digest: str) -> str | None:
         """Of the next page (GitHub REST docs, "Using pagination"). Its URL is not followed: only
         the cursor is taken from it, and only if it belongs to the same list.
         """
-        if "next" not in re.sub("<[^>]*>", "", link).lower():
+        if "next" not in re.sub("<[^<>]*>", "", link).lower():
             return None
         api, match = urlsplit(self._policy.api), _LINK.search(link)
         # GitHub's links name a repository by its number
         of = {f"repos/{self._repository}".lower(), f"repositories/{self._id}"}
-        same = {f"{api.path}/{one}/attestations/sha256:{digest}" for one in of}
+        same = {f"{api.path}/{one}/attestations/sha256:{digest}".lower() for one in of}
         try:
             url = urlsplit(match[1] if match else "")
             cursors = parse_qs(url.query).get("after", [])
@@ -150,100 +158,42 @@ class GitHubLookup:
             or (url.scheme, url.netloc) != (api.scheme, api.netloc)
             or unquote(url.path).lower() not in same
         ):
-            raise _Stop("GitHub's API: link to a next page that is none", Reason.LOOKUP_INCOMPLETE)
+            raise Stop("GitHub's API: link to a next page that is none", Reason.LOOKUP_INCOMPLETE)
         return cursors[0]
 
     def _read(self, run: _Run, entry: _Entry, source: str) -> None:
         """Read the bundle of an entry; if that cannot be done it is noted."""
-        run.entries += 1
         if entry.repository_id is not None and str(entry.repository_id) != self._id:
             run.others += 1
             return
         try:
-            inline = bytes(entry.bundle)
-            if inline == b"null":
-                inline = self._blob(run, entry.bundle_url)
-        except _Stop as stop:
+            bundle = bytes(entry.bundle).strip()
+            peeked = peek(bundle)
+            if peeked is None and entry.bundle_url is not None:
+                bundle = self._blob(run.turn, entry.bundle_url)
+                peeked = peek(bundle)
+            if bundle == b"null":
+                raise Stop("an entry has neither bundle nor bundle_url")  # noqa: TRY301 - one way out
+        except Stop as stop:
             run.note(stop.incomplete())
             return
-        peeked = peek(inline)
         if peeked is None or peeked.predicate_type == PREDICATE_TYPE:
-            run.found.append(Found(inline, f"{source}, entry {run.entries}"))
+            run.add(Found(bundle, source))
 
-    def _blob(self, run: _Run, url: str | None) -> bytes:
-        if url is None:
-            raise _Stop("an entry has neither bundle nor bundle_url")
+    def _blob(self, turn: Turn, url: str) -> bytes:
         if not _allowed(url, self._policy.blob_hosts):
-            raise _Stop("a bundle_url is not https on one of lookup.blob_hosts")
-        answer = self._ask(run, self._blobs, url)
+            raise Stop("a bundle_url is not https on one of lookup.blob_hosts")
+        answer = self._blobs.ask(url, turn)
         if answer.status != 200:
-            raise _Stop(f"the bundles' host answers with HTTP {answer.status}")
+            raise Stop(f"the bundles' host answers with HTTP {answer.status}")
         try:
             return decode_bundle_body(answer.body, limit=BUNDLE_LIMIT)
         except MalformedSnappy as error:
-            raise _Stop(f"a bundle cannot be unpacked: {error.message}") from error
-
-    def _ask(self, run: _Run, service: _Service, url: str) -> Response:
-        """An answer below 500, after at most two repetitions."""
-        for attempt in range(_RETRIES + 1):
-            if attempt:
-                pause = 0.25 * 2**attempt * (1 + self._jitter())
-                if pause >= run.deadline - self._clock.steady():
-                    break
-                self._sleep(pause)
-            answer, problem = self._ask_once(run, service, url)
-            if answer is not None:
-                return answer
-        raise _Stop(f"{service.name}: {problem}")
-
-    def _ask_once(self, run: _Run, service: _Service, url: str) -> tuple[Response | None, str]:
-        left = run.deadline - self._clock.steady()
-        if left <= 0:
-            raise _Stop(f"no time left after {self._policy.total_seconds} s")
-        if (wait := service.breaker.enter()) is not None:
-            raise _Stop(f"{service.name}: not asked now, for {wait:.0f} s", retry_after=wait)
-        if (wait := self._budget.take(priority=run.priority)) is not None:
-            text = f"lookup.requests_per_hour is used up for {wait:.0f} s"
-            raise _Stop(text, Reason.LOOKUP_BUDGET, wait)
-        timeout = min(left, float(self._policy.timeout_seconds))
-        try:
-            answer = self._fetch(url, headers=service.headers, limit=service.limit, timeout=timeout)
-        except Exception as error:  # noqa: BLE001 - the interface may be anybody's
-            service.breaker.failed()
-            return None, error.message if isinstance(error, TransportError) else "no answer"
-        if (wait := self._pause(answer)) is not None:
-            service.breaker.hold(wait)
-        if answer.status in {403, 429, 503} and wait is not None:
-            raise _Stop(f"{service.name}: rate limit, for {wait:.0f} s", retry_after=wait)
-        if answer.status >= 500:
-            service.breaker.failed()
-            return None, f"HTTP {answer.status}"
-        service.breaker.succeeded()
-        return answer, ""
-
-    def _pause(self, answer: Response) -> float | None:
-        """Seconds that GitHub wants to be left alone (REST docs, "Rate limits")."""
-        refused, found = answer.status in {403, 429, 503}, answer.headers
-        pause = None
-        if refused and "retry-after" in found:
-            pause = _number(found["retry-after"]) or _PAUSE
-        elif found.get("x-ratelimit-remaining") == "0":
-            reset = _number(found.get("x-ratelimit-reset", ""))
-            pause = _PAUSE if reset is None else max(1.0, reset - self._clock.wall())
-        elif answer.status == 429 or (refused and b"rate limit" in answer.body[:4096].lower()):
-            pause = _PAUSE
-        return None if pause is None else min(pause, HOLD_LIMIT)
-
-
-class _Service(NamedTuple):
-    name: str
-    headers: Mapping[str, str]
-    limit: int
-    breaker: Breaker
+            raise Stop(f"a bundle cannot be unpacked: {error.message}") from error
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """Of the list; either ``bundle``, or null and ``bundle_url``."""
+    """Of the list: ``bundle``, or null and ``bundle_url``."""
 
     repository_id: int | str | None = None
     bundle: msgspec.Raw = msgspec.Raw(b"null")
@@ -254,35 +204,23 @@ class _List(msgspec.Struct, frozen=True):
     attestations: list[_Entry]
 
 
-class _Stop(Exception):
-    """Why reading ends, here or altogether."""
-
-    def __init__(
-        self,
-        message: str,
-        reason: Reason = Reason.LOOKUP_UNAVAILABLE,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message, self.reason, self.retry_after = message, reason, retry_after
-
-    def incomplete(self) -> _Stop:
-        """The same where a part has been read."""
-        if self.reason is Reason.LOOKUP_UNAVAILABLE:
-            return _Stop(self.message, Reason.LOOKUP_INCOMPLETE, self.retry_after)
-        return self
-
-
 class _Run:
     """One lookup: what it has found, and the first thing that stood in its way."""
 
-    def __init__(self, deadline: float, priority: bool) -> None:  # noqa: FBT001
-        self.deadline, self.priority = deadline, priority
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
         self.found: list[Found] = []
-        self.entries = self.others = 0
-        self.stopped: _Stop | None = None
+        self.left, self.others = TOTAL_LIMIT, 0
+        self.stopped: Stop | None = None
 
-    def note(self, stop: _Stop) -> None:
+    def add(self, found: Found) -> None:
+        self.left -= len(found.bundle)
+        if self.left < 0:
+            self.note(Stop(f"more than {TOTAL_LIMIT} bytes", Reason.LOOKUP_INCOMPLETE))
+        else:
+            self.found.append(found)
+
+    def note(self, stop: Stop) -> None:
         self.stopped = self.stopped or stop
 
     def result(self, message: str) -> Lookup:
@@ -310,7 +248,3 @@ def _allowed(url: str, hosts: tuple[str, ...]) -> bool:
     usual = parts.scheme == "https" and "@" not in parts.netloc and port in {None, 443}
     named = any(host == h.lower() or (h[:1] == "." and host.endswith(h.lower())) for h in hosts)
     return usual and named and _HOST.fullmatch(host) is not None
-
-
-def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch("[0-9]{1,12}", text) else None
