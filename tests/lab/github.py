@@ -106,8 +106,9 @@ class GitHub:
     ) -> None:
         self.blobs.__exit__(None, None, None)
         self.api.__exit__(None, None, None)
-        if kind is None:
-            assert [*self.api.errors, *self.blobs.errors] == []
+        errors = [*self.api.errors, *self.blobs.errors]
+        if kind is None and errors:
+            raise AssertionError("; ".join(errors))
 
     def add(self, bundle: bytes, *, form: Form = "raw", repository_id: int | None = None) -> Stored:
         """Store a bundle, as an upload does, under the digests of its statement's subjects."""

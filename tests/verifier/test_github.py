@@ -6,6 +6,7 @@ import itertools
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection
 from typing import Any, Final
 
 import pytest
@@ -750,3 +751,51 @@ def test_whatever_url_is_named_only_known_hosts_are_asked(text: str) -> None:
     make(answering(answer), Time())(DIGEST)
     assert all(url.lower().startswith("https://") for url in asked)
     assert all("blob.core.windows.net" in url.lower() for url in asked[1:])
+
+
+# the double itself: what release and end-to-end tests rest on
+
+
+def post(world: World, body: bytes, token: str | None = TOKEN, path: str = "") -> tuple[int, bytes]:
+    headers = {"User-Agent": "test"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    connection = HTTPConnection("127.0.0.1", world.hub.api.port, timeout=30)
+    try:
+        target = path or "/repos/devopsdefender/dd/attestations"
+        connection.request("POST", target, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_what_is_uploaded_is_found_under_every_subject(world: World) -> None:
+    body = b'{"bundle": %s}' % bundle(DIGEST, OTHER)
+    assert post(world, body) == (201, b'{"id": 1}')
+    for digest in (DIGEST, OTHER):
+        assert found(world.lookup()(digest)) == [bundle(DIGEST, OTHER)]
+    world.hub.remove(world.hub.stored[0])
+    assert found(world.lookup()(DIGEST)) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"bundle": {}}', b'{"bundle": []}', bundle()])
+def test_what_is_no_bundle_is_not_taken(world: World, body: bytes) -> None:
+    assert post(world, body)[0] == 422
+    assert world.hub.stored == []
+
+
+def test_who_may_not_upload(world: World) -> None:
+    body = b'{"bundle": %s}' % bundle()
+    assert post(world, body, token=None)[0] == 401
+    assert post(world, body, token="another")[0] == 401  # noqa: S106 - it opens nothing
+    assert post(world, body, path="/repos/devopsdefender/other/attestations")[0] == 404
+
+
+def test_a_token_at_the_host_of_blobs_fails_the_test() -> None:
+    def leak() -> None:
+        with GitHub() as hub:
+            stored = hub.add(bundle())
+            url = f"{BLOBS}/attestations/1234/{stored.number}.json.sn?sig=pre-signed-secret"
+            hub.fetch(url, headers={"Authorization": "Bearer t"}, limit=1 << 20, timeout=30)
+
+    with pytest.raises(AssertionError, match="the token was sent"):
+        leak()
