@@ -17,6 +17,7 @@ VERBS: Final = {
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
     "explain": "say why evidence is not what was expected",
+    "serve": "answer control planes over HTTP: may this VM in?",
 }
 _EPILOG: Final = """\
 exit codes:

@@ -1,0 +1,214 @@
+"""``mrtd serve``: the verifier over HTTP, for control planes in any language."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import socket
+
+    from mrtd.service.service import Service
+    from mrtd.verifier.policy import Policy
+
+_DESCRIPTION: Final = """\
+Answer control planes: may this VM in? POST a token and what binds it; HTTP 200 means yes, and
+nothing else does. Listens on a Unix socket (mode 0600) or a loopback address; docs/service.md
+has the endpoints, and GET /openapi.json describes them to programs.
+"""
+_EPILOG: Final = """\
+settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in the policy; others
+of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN) is for lookups, which GitHub allows
+only 60 times an hour without one. DD_OWNER and DD_ENV name the fleet of --reference-cp.
+
+examples:
+  gh api repos/devopsdefender/dd --jq '.id, .owner.id'        the two ids
+  DD_TRUSTED_REPO_ID=... DD_TRUSTED_OWNER_ID=... mrtd serve --socket /run/mrtd/mrtd.sock
+  curl --unix-socket /run/mrtd/mrtd.sock -X POST http://mrtd/v1/nonce
+  mrtd serve --listen 127.0.0.1:8081 --policy policy.toml --reference-cp
+
+SIGTERM: no new connections, requests in flight are finished (30 s at most), the socket removed.
+exit codes: 0 stopped; 2 a setting is wrong; 3 a library is missing
+"""
+_DEFAULT: Final = "127.0.0.1:8081"
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add the verb, with its line in the list of verbs."""
+    verb = verbs.add_parser(
+        "serve",
+        help=summary,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument(
+        "--socket", metavar="PATH", type=Path, help="listen on a Unix socket, for this user only"
+    )
+    where.add_argument(
+        "--listen", metavar="ADDRESS:PORT", default=_DEFAULT,
+        help=f"listen on TCP; port 0 for any free one (default: {_DEFAULT})",
+    )  # fmt: skip
+    verb.add_argument(
+        "--allow-remote", action="store_true",
+        help="let --listen name an address that others can reach; requests are not encrypted",
+    )  # fmt: skip
+    verb.add_argument(
+        "--policy", metavar="FILE", type=Path,
+        help="policy in TOML (default: $DD_TRUSTED_POLICY); DD_TRUSTED_... variables go over it",
+    )  # fmt: skip
+    verb.add_argument(
+        "--reference-cp", action="store_true",
+        help="be a control plane instead of a sidecar: GET /register/nonce and POST /register; "
+        "it makes no tunnels, but random ids",
+    )  # fmt: skip
+    verb.add_argument(
+        "--binding", choices=("required", "none"), default="required",
+        help="none: also admit evidence that nothing binds to who presents it, so that anybody who "
+        "has seen a VM's token can register as that VM; for migration only",
+    )  # fmt: skip
+    verb.add_argument(
+        "--max-in-flight", metavar="N", type=_count, default=256,
+        help="requests at a time; further ones get 503 (default: 256)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--json", action="store_true", help="say as JSON where it listens; the log always is JSON"
+    )
+    verb.set_defaults(run=_run)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 10000")
+    return number
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _demand_libraries()
+    from mrtd.service.app import make_app  # noqa: PLC0415 - heavy
+    from mrtd.service.limits import Limits  # noqa: PLC0415
+    from mrtd.service.logs import Log  # noqa: PLC0415
+    from mrtd.service.reference_cp import ReferenceControlPlane  # noqa: PLC0415
+    from mrtd.service.server import serve  # noqa: PLC0415
+    from mrtd.service.service import Service  # noqa: PLC0415
+    from mrtd.service.sidecar import Sidecar  # noqa: PLC0415
+    from mrtd.verifier.fetch import HttpFetch  # noqa: PLC0415
+
+    environment = os.environ
+    policy = _policy(arguments.policy, environment)
+    service = Service(
+        policy,
+        fetch=HttpFetch(),
+        log=Log(sys.stderr.buffer),
+        limits=Limits(in_flight=arguments.max_in_flight),
+        allow_unbound=arguments.binding == "none",
+        github_token=environment.get("DD_GITHUB_TOKEN") or environment.get("GITHUB_TOKEN") or None,
+    )
+    kind = (
+        ReferenceControlPlane(
+            service,
+            owner=environment.get("DD_OWNER", ""),
+            environment=environment.get("DD_ENV", ""),
+        )
+        if arguments.reference_cp
+        else Sidecar(service)
+    )
+    serve(service, make_app(service, kind), _announced(_place(arguments), service, arguments))
+    return 0
+
+
+def _demand_libraries() -> None:
+    """Import what the first registration would: better to fail, and to wait, now.
+
+    Raises:
+        ToolMissing: an extra is not installed.
+    """
+    import importlib  # noqa: PLC0415
+
+    from mrtd.errors import ToolMissing  # noqa: PLC0415
+
+    for extra, names in (
+        ("service", ("starlette", "uvicorn")),
+        ("verifier", ("jwt", "sigstore.verify")),
+    ):
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise ToolMissing(
+                    f"{name} cannot be imported: {error}", hint=f"pip install 'mrtd[{extra}]'"
+                ) from error
+
+
+def _policy(file: Path | None, environment: Mapping[str, str]) -> Policy:
+    from mrtd.verifier.settings import (  # noqa: PLC0415
+        FILE_VARIABLE,
+        policy_from_environment,
+    )
+
+    if file is None:
+        return policy_from_environment(environment)
+    return policy_from_environment({**environment, FILE_VARIABLE: str(file)})
+
+
+def _place(arguments: argparse.Namespace) -> AbstractContextManager[socket.socket]:
+    from mrtd.service.sockets import listen_tcp, listening_unix  # noqa: PLC0415
+
+    if arguments.socket is not None:
+        return listening_unix(arguments.socket)
+    return listen_tcp(arguments.listen, allow_remote=arguments.allow_remote)
+
+
+@contextmanager
+def _announced(
+    place: AbstractContextManager[socket.socket], service: Service, arguments: argparse.Namespace
+) -> Iterator[socket.socket]:
+    """Say where it listens and what it demands, and loudly what it does not."""
+    with place as listener:
+        where = _shown(listener)
+        warnings = _warnings(service)
+        for text in warnings:
+            service.log.write("warning", level="warning", detail=text)
+        policy = service.policy
+        if arguments.json:
+            from mrtd.document import encode  # noqa: PLC0415
+
+            said = {
+                "listening": where,
+                "policy": policy.digest,
+                "mode": policy.mode,
+                "binding": arguments.binding,
+                "warnings": warnings,
+            }
+            sys.stdout.write(encode(said).decode().rstrip("\n") + "\n")
+        else:
+            line = f"mrtd: listening on {where}; policy sha256:{policy.digest}, mode {policy.mode}"
+            print("; WARNING: ".join([line, *warnings]))
+        sys.stdout.flush()
+        yield listener
+
+
+def _shown(listener: socket.socket) -> str:
+    import socket as sockets  # noqa: PLC0415
+
+    name = listener.getsockname()
+    if listener.family == sockets.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if listener.family == sockets.AF_INET6 else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def _warnings(service: Service) -> list[str]:
+    found = []
+    if service.policy.mode == "observe":
+        found.append("OBSERVE MODE: VMs that nobody attested are admitted; the log says which ones")
+    if service.allow_unbound:
+        found.append("BINDING NONE: whoever has seen a VM's token can register as that VM")
+    return found
