@@ -36,6 +36,12 @@ class TdClaims(msgspec.Struct, frozen=True, kw_only=True):
         """
         report = self.report
         rtmr0, rtmr1, rtmr2, rtmr3 = report.rtmrs
+        services: tuple[bytes, ...] = ()
+        if report.v15 is not None:
+            services = (report.v15.mr_service_td.raw,)
+        if report.v15ex is not None:
+            bound = report.v15ex
+            services += (bound.init_service_td_hash.raw, bound.cur_service_td_hash.raw)
         return b"".join((
             report.mr_td.raw,
             rtmr0.raw,
@@ -50,6 +56,7 @@ class TdClaims(msgspec.Struct, frozen=True, kw_only=True):
             report.mr_config_id.raw,
             report.mr_owner.raw,
             report.mr_owner_config.raw,
-            b"" if report.v15 is None else report.v15.mr_service_td.raw,
+            len(services).to_bytes(1, "little"),
+            *services,
             repr((self.tcb_status, self.tcb_date, self.advisories, self.source)).encode(),
         ))  # fmt: skip
