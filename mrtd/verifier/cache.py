@@ -44,6 +44,10 @@ class Bounded(Generic[K, V]):
             self._found.pop(key, None)
 
 
+class Interrupted(Exception):
+    """Whoever worked out the answer was told to stop; asking again makes sense."""
+
+
 class Flights(Generic[K, V]):
     """Runs one call per key at a time; whoever asks meanwhile gets the same answer. Thread-safe."""
 
@@ -51,8 +55,14 @@ class Flights(Generic[K, V]):
         self._flying: dict[K, Future[V]] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._flying)
+
     def join(self, key: K) -> tuple[Future[V], bool]:
-        """The answer to come, and whether the caller is the one to work it out with `land`."""
+        """The answer to come, and whether the caller is the one to see that `land` is called.
+
+        The answer may be what ``land``'s work raised, or `Interrupted`.
+        """
         with self._lock:
             if (flying := self._flying.get(key)) is not None:
                 return flying, False
@@ -61,16 +71,24 @@ class Flights(Generic[K, V]):
             return mine, True
 
     def land(self, key: K, work: Callable[[], V]) -> None:
-        """Work out the answer, and give it to everybody who waits."""
+        """Work out the answer, and give it to everybody who waits; once, however often called.
+
+        What stops a thread (Ctrl-C, `SystemExit`) stops only the one that works.
+        """
         with self._lock:
-            future = self._flying[key]
+            future = self._flying.get(key)
+            if future is None or future.running():
+                return
+            future.set_running_or_notify_cancel()  # from here on nobody can cancel it for others
         try:
             value = work()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - it goes to whoever waits
             self._end(key)
             future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+        except BaseException as error:
+            self._end(key)
+            future.set_exception(Interrupted(type(error).__name__))
+            raise
         else:
             self._end(key)
             future.set_result(value)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +14,8 @@ import msgspec
 
 from mrtd.verifier.attestations import Attestations, FolderLookup, OpenBundle, Pool
 from mrtd.verifier.binding import Binding, check_binding
-from mrtd.verifier.bundle import LateSigstore, bundle_digest
-from mrtd.verifier.cache import Bounded, Flights
+from mrtd.verifier.bundle import LateSigstore
+from mrtd.verifier.cache import Bounded, Flights, Interrupted
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, HttpFetch
@@ -94,7 +93,7 @@ class Verifier:
         self._kept: Bounded[bytes, _Kept] = Bounded(policy.cache.entries)
         self._flights: Flights[_Question, Verdict] = Flights()
         self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
+        self._workers: dict[str, ThreadPoolExecutor] = {}
         self.attestations = Attestations(
             policy,
             opener=opener or self._make_opener(),
@@ -165,19 +164,18 @@ class Verifier:
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
     ) -> Verdict:
         """Whether to admit a TD whose token, and what binds it, the caller has checked."""
-        kept = self._kept.get(claims.key)
-        if (
-            kept is not None
-            and kept.generation == self.ledger.generation
-            and self.clock.steady() < kept.until
-        ):
-            return kept.verdict
+        about = claims.key
+        if (verdict := self._held(about)) is not None:
+            return verdict
         presented, moment = tuple(bundles), self._moment(now)
-        key: _Question = (claims.key, *map(bundle_digest, presented))
+        key: _Question = (about, *presented)
         future, mine = self._flights.join(key)
         if mine:
             self._flights.land(key, lambda: self._decide(claims, presented, moment))
-        return future.result()
+        try:
+            return future.result()
+        except Interrupted as error:
+            return self._broken(error)
 
     async def averify_registration(
         self,
@@ -188,10 +186,12 @@ class Verifier:
         bundles: Iterable[bytes] = (),
     ) -> Verdict:
         """`verify_registration` without blocking the event loop."""
+        import asyncio  # noqa: PLC0415 - not every control plane has it
+
         moment = self._moment(now)
-        loop = asyncio.get_running_loop()
-        checked, before = await loop.run_in_executor(
-            self._executor(), self._check_token, ita_token, binding, moment
+        # threads of their own: a GitHub that hangs shall not keep those out whose answer is kept
+        checked, before = await asyncio.get_running_loop().run_in_executor(
+            self._executor("tokens"), self._check_token, ita_token, binding, moment
         )
         claims = checked.claims
         if claims is None or not all(c.ok for c in before):
@@ -203,21 +203,21 @@ class Verifier:
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
     ) -> Verdict:
         """`verify_claims` without blocking the event loop; who waits for others holds no thread."""
-        kept = self._kept.get(claims.key)
-        if (
-            kept is not None
-            and kept.generation == self.ledger.generation
-            and self.clock.steady() < kept.until
-        ):
-            return kept.verdict
+        import asyncio  # noqa: PLC0415 - not every control plane has it
+
+        about = claims.key
+        if (verdict := self._held(about)) is not None:
+            return verdict
         presented, moment = tuple(bundles), self._moment(now)
-        key: _Question = (claims.key, *map(bundle_digest, presented))
+        key: _Question = (about, *presented)
         future, mine = self._flights.join(key)
         if mine:
-            work = self._executor().submit
-            work(self._flights.land, key, lambda: self._decide(claims, presented, moment))
-        # shielded: the answer is for everybody, also when one of them hangs up
-        return await asyncio.shield(asyncio.wrap_future(future))
+            self._submit(key, lambda: self._decide(claims, presented, moment))
+        try:
+            # shielded: the answer is for everybody, also when one of them hangs up
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except Interrupted as error:
+            return self._broken(error)
 
     def learn(self, bundle: bytes, *, now: datetime | None = None) -> tuple[Check, ...]:
         """Take note of the bundle of a release: its sequence, and what it revokes.
@@ -231,9 +231,9 @@ class Verifier:
     def close(self) -> None:
         """End the worker threads; calls under way are finished."""
         with self._lock:
-            workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.shutdown()
+            workers, self._workers = self._workers, {}
+        for executor in workers.values():
+            executor.shutdown()
 
     def _check_token(
         self, token: str, binding: Binding, now: datetime
@@ -262,16 +262,26 @@ class Verifier:
         try:
             return self._appraise(claims, presented, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, it admits nobody
-            self.counters["internal_errors"] += 1
-            broken = check(
-                "internal",
-                Reason.INTERNAL_ERROR,
-                ok=False,
-                expected="no error",
-                observed=type(error).__name__,
-                source="verifier",
-            )
-            return compose((broken,), self.policy)
+            return self._broken(error)
+
+    def _broken(self, error: Exception) -> Verdict:
+        self.counters["internal_errors"] += 1
+        broken = check(
+            "internal",
+            Reason.INTERNAL_ERROR,
+            ok=False,
+            expected="no error",
+            observed=type(error).__name__,
+            source="verifier",
+        )
+        return compose((broken,), self.policy)
+
+    def _held(self, key: bytes) -> Verdict | None:
+        """The verdict about claims, while it holds."""
+        kept = self._kept.get(key)
+        if kept is None or kept.generation != self.ledger.generation:
+            return None
+        return kept.verdict if self.clock.steady() < kept.until else None
 
     def _appraise(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
         checks = check_td(claims, self.policy)
@@ -344,11 +354,20 @@ class Verifier:
         old = (now - self.trust_root.dated).days > self.policy.trust_root.maximum_age_days
         return ("trust_root_old",) if old else ()
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _submit(self, key: _Question, work: Callable[[], Verdict]) -> None:
+        """Have a worker answer a question; where there is none any more, the answer says so."""
+        try:
+            self._executor("lookups").submit(self._flights.land, key, work)
+        except RuntimeError as error:  # closed just now, out of threads, or the process ends
+            broken = error
+            self._flights.land(key, lambda: self._broken(broken))
+
+    def _executor(self, name: str) -> ThreadPoolExecutor:
         with self._lock:
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mrtd-verifier")
-            return self._workers
+            if name not in self._workers:
+                made = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"mrtd-verifier-{name}")
+                self._workers[name] = made
+            return self._workers[name]
 
     def _make_opener(self) -> OpenBundle:
         if self.policy.identity.visibility == "private":
