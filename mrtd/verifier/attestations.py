@@ -119,7 +119,7 @@ class Attestations:
         self._load(now)
         pool = self._listed(claims, now)
         given = [
-            self._open(Found(bundle, _PRESENTED), now)
+            self._open(Found(bundle, _PRESENTED), now, listed=False)
             for bundle in tuple(presented)[:_PRESENTED_LIMIT]
         ]
         listed = {candidate.digest for candidate in pool.candidates}
@@ -139,7 +139,7 @@ class Attestations:
     def learn(self, bundle: bytes, now: datetime) -> Candidate:
         """Take note of a release's document, whichever VM asks next."""
         self._load(now)
-        return self._open(Found(bundle, "given by the control plane"), now)
+        return self._open(Found(bundle, "given by the control plane"), now, listed=False)
 
     def _listed(self, claims: TdClaims, now: datetime) -> Pool:
         """What the lists have under the launch's digest, and else under the MRTD's."""
@@ -227,8 +227,11 @@ class Attestations:
         self._unlist(old, listed)
         return known, lookup
 
-    def _open(self, found: Found, now: datetime) -> Candidate:
-        """Open a bundle; a genuine one is opened once, and what it says is remembered."""
+    def _open(self, found: Found, now: datetime, *, listed: bool = True) -> Candidate:
+        """Open a bundle; a genuine one is opened once, and what it says is remembered.
+
+        Only one that was ``listed`` may admit somebody after a restart.
+        """
         digest = bundle_digest(found.bundle)
         candidate = self._opened.get(digest)
         if candidate is None:
@@ -238,8 +241,8 @@ class Attestations:
                 self._opened.put(digest, candidate)
                 self._ledger.learn(candidate.values)
             if self._store is not None and found.source != _PRESENTED:
-                sequence = candidate.values.release.sequence
-                self._store.put(digest, sequence, found.bundle, self._clock.wall())
+                sequence, at = candidate.values.release.sequence, self._clock.wall()
+                self._store.put(digest, sequence, found.bundle, at if listed else None)
         return msgspec.structs.replace(candidate, source=found.source)
 
     def _opened_anew(self, found: Found, digest: str, now: datetime) -> Candidate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +17,8 @@ from mrtd.errors import PolicyError
 from mrtd.verifier.bundle import SIZE_LIMIT
 
 _SUFFIX: Final = ".sigstore.json"
+_ABANDONED: Final = 600.0
+"""Age in seconds from which on an unfinished file is one of a process that was killed."""
 
 
 class Stored(NamedTuple):
@@ -55,10 +58,11 @@ class BundleStore:
                 "others may write to it", origin=str(folder), field="cache.directory",
                 hint=f"chmod 700 {folder}",
             )  # fmt: skip
+        self._clean()
 
     def load(self) -> Iterator[Stored]:
         """All bundles that can be read."""
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        for path in self._files():
             try:
                 status = path.lstat()
                 if path.is_symlink() or status.st_size > SIZE_LIMIT:
@@ -67,14 +71,18 @@ class BundleStore:
             except OSError:
                 continue
 
-    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float) -> None:
-        """Keep a bundle; a disk that is full is counted and otherwise of no consequence."""
+    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float | None) -> None:
+        """Keep a bundle; a disk that is full is counted and otherwise of no consequence.
+
+        Without ``listed_at``, a bundle that was not listed just now: it says nothing of lists.
+        """
         path = self._path(digest, sequence)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             with self._lock:
                 try:
-                    if not path.exists():
+                    # another size: what a crash of the machine left of it
+                    if (new := not path.exists()) or path.stat().st_size != len(bundle):
                         descriptor = os.open(
                             temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
                         )
@@ -82,11 +90,14 @@ class BundleStore:
                             file.write(bundle)
                             file.flush()
                             os.fsync(descriptor)
+                            os.utime(descriptor, (listed_at or 0, listed_at or 0))
                         temporary.replace(path)
-                    os.utime(path, (listed_at, listed_at))
+                    elif listed_at is not None:
+                        os.utime(path, (listed_at, listed_at))
                 finally:
                     temporary.unlink(missing_ok=True)
-                self._trim()
+                if new:
+                    self._trim()
         except OSError:
             self.failures += 1
 
@@ -101,6 +112,21 @@ class BundleStore:
         return self._folder / f"{sequence:016d}-{digest}{_SUFFIX}"
 
     def _trim(self) -> None:
-        files = sorted(self._folder.glob(f"*{_SUFFIX}"))
-        for path in files[: -self._entries]:
+        for path in self._files()[: -self._entries]:
             path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """Oldest release first; none of a folder that is no longer there."""
+        try:
+            return sorted(self._folder.glob(f"*{_SUFFIX}"))
+        except OSError:
+            return []
+
+    def _clean(self) -> None:
+        """Remove what processes left that were killed while they wrote. Others may be writing."""
+        for path in self._folder.glob(".*.tmp"):
+            try:
+                if path.lstat().st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
+            except OSError:
+                continue
