@@ -25,7 +25,13 @@ SIZE_LIMIT: Final = 64 << 10
 _ID_LIMIT: Final = 200
 _SHOWN: Final = 5
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_GENUINE: Final = ("token_form", "token_algorithm", "token_key", "token_signature")
+_GENUINE: Final = (
+    "token_form",
+    "token_algorithm",
+    "token_key",
+    "token_signature",
+    "token_payload",
+)
 _REST: Final = (
     "token_issuer",
     "token_expiry",
@@ -65,7 +71,7 @@ class CheckedToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Refused(Exception):
-    """The signature is wrong, or cannot be verified; ``stage`` counts the checks before."""
+    """There is no payload that can be used; ``stage`` counts the checks that were passed."""
 
     def __init__(self, stage: int, reason: Reason, expected: str, observed: str) -> None:
         super().__init__(observed)
@@ -91,7 +97,7 @@ def check_token(token: str, *, keys: KeySource, policy: TokenPolicy, now: float)
     except Exception as error:  # noqa: BLE001 - what nobody thought of is a refusal
         refused = _Refused(0, Reason.INTERNAL_ERROR, "an answer", type(error).__name__)
     names = (*_GENUINE[refused.stage + 1 :], *_REST)
-    rest = tuple(not_made(name, "the token is not known to be genuine") for name in names)
+    rest = tuple(not_made(name, "nothing is known that the issuer signed") for name in names)
     return CheckedToken(checks=(*_made_before(refused.stage), refused.failed, *rest))
 
 
@@ -124,7 +130,7 @@ def _verify(token: object, keys: KeySource, policy: TokenPolicy) -> dict[str, An
         raise _Refused(3, Reason.TOKEN_SIGNATURE, "genuine", type(error).__name__) from error
     if verified["signature"] != signature:
         raise _Refused(3, Reason.TOKEN_SIGNATURE, "genuine", "another one was verified")
-    return _read(verified["payload"], 3)
+    return _read(verified["payload"], 4)
 
 
 def _read_header(data: bytes, policy: TokenPolicy) -> tuple[str, str]:

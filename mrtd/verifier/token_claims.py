@@ -203,7 +203,7 @@ class _Reader:
         if value is None:
             return None
         try:
-            date = datetime.fromisoformat(str(value))
+            date = datetime.fromisoformat(value if isinstance(value, str) else "")
         except ValueError:
             self.problems.append("attester_tcb_date is no date")
             return None
