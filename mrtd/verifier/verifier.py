@@ -287,8 +287,8 @@ class Verifier:
         checks = check_td(claims, self.policy)
         if not all(c.ok for c in checks):
             return self._refuse(checks, None)
-        generation = self.ledger.generation
         pool = self.attestations.find(claims, presented, now)
+        generation = self.ledger.generation  # what was found has been learned by now
         judgement = judge(pool.candidates, claims, self.policy, self.ledger, now)
         age = max(0, int(self.clock.steady() - pool.at))
         verdict = compose(
