@@ -125,7 +125,6 @@ class GitHubLookup:
         if answer.status == 404 and not cursor:
             return [], None  # of a digest without attestations, as is an empty list
         if answer.status in {401, 403}:
-            self._api.breaker.failed()
             raise Stop(f"GitHub's API refuses: HTTP {answer.status}; token expired or too narrow?")
         if 300 <= answer.status < 400:
             raise Stop(f"GitHub's API redirects: HTTP {answer.status}; repository renamed?")

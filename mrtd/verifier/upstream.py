@@ -79,7 +79,7 @@ class Upstream:
         sleep: Callable[[float], None],
         jitter: Callable[[], float],
     ) -> None:
-        self.name, self.breaker = name, Breaker(clock)
+        self.name, self._breaker = name, Breaker(clock)
         self._headers, self._limit, self._timeout = headers, limit, timeout
         self._budget, self._fetch, self._clock = budget, fetch, clock
         self._sleep, self._jitter = sleep, jitter
@@ -99,30 +99,37 @@ class Upstream:
         raise Stop(f"{self.name}: {problem}")
 
     def _ask_once(self, url: str, turn: Turn) -> tuple[Response | None, str]:
+        """An answer, or what went wrong and may go better the next time."""
+        timeout = min(self._permit(turn), self._timeout)
+        try:
+            answer = self._fetch(url, headers=self._headers, limit=self._limit, timeout=timeout)
+        except Exception as error:  # noqa: BLE001 - the interface may be anybody's
+            self._breaker.failed()
+            return None, error.message if isinstance(error, TransportError) else "no answer"
+        if (wait := self._pause(answer)) is not None:
+            self._breaker.hold(wait)
+        if wait is not None and answer.status in _LIMITED:
+            raise Stop(f"{self.name}: rate limit, for {wait:.0f} s", retry_after=wait)
+        if answer.status >= 500:
+            self._breaker.failed()
+            return None, f"HTTP {answer.status}"
+        if answer.status in {401, 403}:  # all others would be refused as well
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
+        return answer, ""
+
+    def _permit(self, turn: Turn) -> float:
+        """Seconds that are left for a request, which is paid for. Raises `Stop`."""
         left = turn.deadline - self._clock.steady()
         if left <= 0:
             raise Stop(f"{self.name}: no time left")
-        if (wait := self.breaker.enter()) is not None:
+        if (wait := self._breaker.enter()) is not None:
             raise Stop(f"{self.name}: not asked now, for {wait:.0f} s", retry_after=wait)
         if (wait := self._budget.take(priority=turn.priority)) is not None:
             text = f"lookup.requests_per_hour is used up, for {wait:.0f} s"
             raise Stop(text, Reason.LOOKUP_BUDGET, wait)
-        try:
-            answer = self._fetch(
-                url, headers=self._headers, limit=self._limit, timeout=min(left, self._timeout)
-            )
-        except Exception as error:  # noqa: BLE001 - the interface may be anybody's
-            self.breaker.failed()
-            return None, error.message if isinstance(error, TransportError) else "no answer"
-        if (wait := self._pause(answer)) is not None:
-            self.breaker.hold(wait)
-        if wait is not None and answer.status in _LIMITED:
-            raise Stop(f"{self.name}: rate limit, for {wait:.0f} s", retry_after=wait)
-        if answer.status >= 500:
-            self.breaker.failed()
-            return None, f"HTTP {answer.status}"
-        self.breaker.succeeded()
-        return answer, ""
+        return left
 
     def _pause(self, answer: Response) -> float | None:
         """Seconds that a service wants to be left alone (GitHub REST docs, "Rate limits")."""

@@ -6,6 +6,7 @@ import gzip
 import os
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -114,7 +115,19 @@ def test_packed_body() -> None:
 
 def test_bomb() -> None:
     bomb = Answer(200, gzip.compress(bytes(100 << 20)), {"Content-Encoding": "gzip"})
-    assert f"more than {1 << 20} bytes" in refused(bomb, limit=1 << 20)
+    tracemalloc.start()
+    try:
+        assert f"more than {1 << 20} bytes" in refused(bomb, limit=1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_much_that_unpacks_to_nothing() -> None:
+    # RFC 1951 section 3.2.4: stored blocks of no bytes
+    empty = gzip.compress(b"")[:10] + b"\x00\x00\x00\xff\xff" * 1000
+    packed = Answer(200, empty, {"Content-Encoding": "gzip"}, How.CHUNKED)
+    assert "more than 1000 bytes" in refused(packed)
 
 
 @pytest.mark.parametrize(

@@ -438,11 +438,21 @@ def test_more_than_fits_into_memory(world: World, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_urls_that_are_not_followed(world: World, url: str) -> None:
-    world.hub.answer_next("api", listed(blob_entry(url)))
-    lookup = world.lookup()(DIGEST)
+    asked: list[str] = []
+    lookup = world.lookup(fetch=naming(url, asked))(DIGEST)
     assert (lookup.bundles, lookup.reason) == ((), Reason.LOOKUP_INCOMPLETE)
-    assert world.asked() == (1, 0)
-    assert world.hub.fetch.strangers == []
+    assert len(asked) == 1
+
+
+def naming(url: str, asked: list[str]) -> Fetch:
+    """An API that names one URL, and bundles everywhere."""
+    body = json.dumps({"attestations": [blob_entry(url)]}).encode()
+
+    def answer(url: str) -> Response:
+        asked.append(url)
+        return Response(200, {}, body if len(asked) == 1 else bundle())
+
+    return answering(answer)
 
 
 @pytest.mark.parametrize("hosts", [("127.0.0.1",), (".0.0.1",), ("0x7f.1",), ("[::1]", "::1")])
@@ -450,10 +460,9 @@ def test_addresses_are_not_followed_even_if_the_policy_names_them(
     world: World, hosts: tuple[str, ...]
 ) -> None:
     for url in ("https://127.0.0.1/", "https://0x7f.1/", "https://[::1]/"):
-        world.hub.answer_next("api", listed(blob_entry(url)))
-        lookup = world.lookup(blob_hosts=hosts)(DIGEST)
-        assert lookup.reason is Reason.LOOKUP_INCOMPLETE
-    assert world.hub.fetch.strangers == []
+        asked: list[str] = []
+        lookup = world.lookup(fetch=naming(url, asked), blob_hosts=hosts)(DIGEST)
+        assert (len(asked), lookup.reason) == (1, Reason.LOOKUP_INCOMPLETE)
 
 
 @pytest.mark.parametrize(
@@ -524,6 +533,14 @@ def test_a_token_that_is_refused(world: World, status: int) -> None:
     assert "token" in lookup.message
     assert TOKEN not in lookup.message
     assert world.asked() == (1, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_api_that_refuses_is_left_alone(world: World, status: int) -> None:
+    world.hub.answer_always("api", Answer(status))
+    look = world.lookup()
+    assert [look(DIGEST).retry_after for _ in range(6)] == [*[None] * 5, pytest.approx(30)]
+    assert world.asked() == (5, 0)
 
 
 def test_a_wrong_token(world: World) -> None:
@@ -741,14 +758,8 @@ def test_whatever_is_answered_nothing_is_raised(answers: list[Response]) -> None
     st.text(max_size=80) | st.text("https:/.@[]\\blob.core.windows.net?#%0123456789", max_size=80)
 )
 def test_whatever_url_is_named_only_known_hosts_are_asked(text: str) -> None:
-    body = json.dumps({"attestations": [blob_entry(text)]}).encode()
     asked: list[str] = []
-
-    def answer(url: str) -> Response:
-        asked.append(url)
-        return Response(200, {}, body if url.startswith(API) else bundle())
-
-    make(answering(answer), Time())(DIGEST)
+    make(naming(text, asked), Time())(DIGEST)
     assert all(url.lower().startswith("https://") for url in asked)
     assert all("blob.core.windows.net" in url.lower() for url in asked[1:])
 
