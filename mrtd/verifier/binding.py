@@ -146,10 +146,7 @@ def check_binding(
         checks.append(_made("runtime_data", Reason.BINDING_MISMATCH, ok=same,
                             expected="this nonce and key", observed="them" if same else "others",
                             ))  # fmt: skip
-    fault = _proof_fault(binding, evidence)
-    checks.append(_made("key_proof", Reason.KEY_PROOF_INVALID, ok=fault is None,
-                        expected="signed by the bound key", observed=fault or "signed by it",
-                        ))  # fmt: skip
+    checks.append(_check_proof(binding, evidence))
     if not all(c.ok for c in checks):
         return (*checks, not_made("nonce", "not used up: it was not this nonce's owner who asked"))
     reason = nonces.consume(binding.nonce)
@@ -170,6 +167,20 @@ def _check_report_data(wanted: bytes | None, found: bytes) -> Check:
 
 def _made(name: str, reason: Reason, *, ok: bool, expected: str, observed: str) -> Check:
     return check(name, reason, ok=ok, expected=expected, observed=observed, source="binding")
+
+
+def _check_proof(binding: NonceBinding, evidence: bytes) -> Check:
+    reason = Reason.KEY_PROOF_INVALID
+    try:
+        fault = _proof_fault(binding, evidence)
+    except ImportError:
+        reason, fault = Reason.TOOL_MISSING, "cryptography is not installed"
+    except Exception as error:  # noqa: BLE001 - what nobody thought of is a refusal
+        fault = type(error).__name__
+    expected = "signed by the bound key"
+    return _made(
+        "key_proof", reason, ok=fault is None, expected=expected, observed=fault or expected
+    )
 
 
 def _proof_fault(binding: NonceBinding, evidence: bytes) -> str | None:

@@ -5,18 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from mrtd.errors import (
-    CollateralExpired,
-    CollateralInvalid,
-    MalformedCollateral,
-    MalformedQuote,
-    MrtdError,
-    PlatformRevoked,
-    QuoteInvalid,
-    TcbRejected,
-    TdUnprotected,
-    ToolMissing,
-)
+from mrtd import errors
 from mrtd.evidence import tcb
 from mrtd.evidence.collateral import Collateral
 from mrtd.evidence.dcap import DcapVerdict, appraise_quote
@@ -26,16 +15,16 @@ from mrtd.verifier.policy import Policy
 from mrtd.verifier.token import CheckedToken
 from mrtd.verifier.verdict import Check, Reason, check, passed
 
-_REASONS: Final[tuple[tuple[type[MrtdError], Reason], ...]] = (
-    (MalformedQuote, Reason.QUOTE_MALFORMED),
-    (QuoteInvalid, Reason.QUOTE_INVALID),
-    (TdUnprotected, Reason.TD_DEBUG),
-    (MalformedCollateral, Reason.COLLATERAL_UNAVAILABLE),
-    (CollateralInvalid, Reason.COLLATERAL_UNAVAILABLE),
-    (CollateralExpired, Reason.COLLATERAL_UNAVAILABLE),
-    (PlatformRevoked, Reason.TCB_STATUS),
-    (TcbRejected, Reason.TCB_STATUS),
-    (ToolMissing, Reason.TOOL_MISSING),
+_REASONS: Final[tuple[tuple[type[errors.MrtdError], Reason], ...]] = (
+    (errors.MalformedQuote, Reason.QUOTE_MALFORMED),
+    (errors.QuoteInvalid, Reason.QUOTE_INVALID),
+    (errors.TdUnprotected, Reason.TD_DEBUG),
+    (errors.MalformedCollateral, Reason.COLLATERAL_UNAVAILABLE),
+    (errors.CollateralInvalid, Reason.COLLATERAL_UNAVAILABLE),
+    (errors.CollateralExpired, Reason.COLLATERAL_UNAVAILABLE),
+    (errors.PlatformRevoked, Reason.TCB_STATUS),
+    (errors.TcbRejected, Reason.TCB_STATUS),
+    (errors.ToolMissing, Reason.TOOL_MISSING),
 )
 # Checks of `mrtd.evidence.tcb.appraise` that are not about the status
 _CHECKS: Final = {
@@ -67,7 +56,7 @@ def check_quote(
             quote, collateral, policy=_dcap_policy(policy), now=now, root_ca=root_ca
         )
         report = read_quote(quote, origin="quote").report
-    except MrtdError as error:
+    except errors.MrtdError as error:
         reason = next((r for kind, r in _REASONS if isinstance(error, kind)), Reason.INTERNAL_ERROR)
         return CheckedToken(checks=(_refused(reason, error.message),))
     except Exception as error:  # noqa: BLE001 - what nobody thought of is a refusal

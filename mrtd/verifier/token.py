@@ -117,7 +117,7 @@ def _verify(token: object, keys: KeySource, policy: TokenPolicy) -> dict[str, An
 
     if not isinstance(token, str) or len(token) > SIZE_LIMIT or not _FORM.fullmatch(token):
         raise _Refused(0, Reason.TOKEN_MALFORMED, "a compact JWS, at most 64 KiB", "something else")
-    header, _, signature = (_decode(segment) for segment in token.split("."))
+    header, _, _ = (_decode(segment) for segment in token.split("."))
     alg, kid = _read_header(header, policy)
     key = keys.key(kid, alg)
     if isinstance(key, Reason):
@@ -128,8 +128,6 @@ def _verify(token: object, keys: KeySource, policy: TokenPolicy) -> dict[str, An
         verified = jwt.PyJWS(algorithms=[alg]).decode_complete(token, key, algorithms=[alg])
     except Exception as error:
         raise _Refused(3, Reason.TOKEN_SIGNATURE, "genuine", type(error).__name__) from error
-    if verified["signature"] != signature:
-        raise _Refused(3, Reason.TOKEN_SIGNATURE, "genuine", "another one was verified")
     return _read(verified["payload"], 4)
 
 

@@ -310,6 +310,21 @@ def test_other_keys_are_refused(name: str) -> None:
     assert failed(checks) == {"key_proof": Reason.KEY_PROOF_INVALID}
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ImportError, Reason.TOOL_MISSING), (RuntimeError, Reason.KEY_PROOF_INVALID)],
+)
+def test_a_proof_that_cannot_be_checked_admits_nobody(
+    error: type[Exception], reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mrtd.verifier.binding._read_key", broken)
+    registration = Registration()
+    assert failed(registration.check(*registration.made())) == {"key_proof": reason}
+
+
 # Other bindings
 
 

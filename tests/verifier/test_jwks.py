@@ -299,9 +299,10 @@ def test_many_threads_at_the_start_fetch_once() -> None:
     assert source.fetch.calls == 1
 
 
+@pytest.mark.parametrize("refresh", [POLICY.jwks_refresh_seconds, 0])
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_slow_fetch_delays_nobody_whose_key_is_known(*, fails: bool) -> None:
-    source = Source()
+def test_a_slow_fetch_delays_nobody_whose_key_is_known(refresh: int, *, fails: bool) -> None:
+    source = Source(TokenPolicy(jwks_refresh_seconds=refresh))
     assert source.reason() is None
     source.clock.advance(POLICY.jwks_lifetime_seconds)
     source.fetch.entered.clear()
