@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from mrtd.evidence.td_report import Extended15, ServiceTd15
 from mrtd.registers import ZERO, Sha384
 from mrtd.verifier.cache import Bounded, Flights, Interrupted
 from mrtd.verifier.claims import TdClaims
+from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.verdict import Reason
 from tests.lab.world import World, claims_of
 
@@ -25,11 +26,22 @@ EXTENDED = Extended15(
     init_service_td_attributes=bytes(8), init_cpu_svn=bytes(16), init_tee_tcb_svn=bytes(16),
     init_tee_fmspc=bytes(12), cur_service_td_hash=ZERO, cur_service_td_attributes=bytes(8),
 )  # fmt: skip
-V15 = {"version": "1.5ex", "v15": ServiceTd15(bytes(16), ZERO), "v15ex": EXTENDED}
+V15: Final[dict[str, Any]] = {
+    "version": "1.5ex",
+    "v15": ServiceTd15(bytes(16), ZERO),
+    "v15ex": EXTENDED,
+}
 
 
 def extended(**changes: Any) -> TdClaims:
-    return claims_of(**V15 | {"v15ex": msgspec.structs.replace(EXTENDED, **changes)})
+    return claims_of(None, **V15 | {"v15ex": msgspec.structs.replace(EXTENDED, **changes)})
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that failed are repeated at once."""
+    defaults: dict[str, Any] = GitHubLookup.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "sleep", lambda _: None)
 
 
 def test_a_bounded_map_forgets_its_oldest_entries() -> None:
