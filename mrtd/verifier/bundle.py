@@ -70,7 +70,8 @@ class SigstoreVerifier:
 
     def __init__(self, root: TrustRoot) -> None:
         self.root = root
-        self._verifier = _make_verifier(root)
+        self._verifiers: dict[bytes, Verifier] = {}
+        _make_verifier(root, root.raw)
 
     def open(self, bundle: bytes, *, now: datetime) -> Opened:
         """Verify a bundle. Never raises: what cannot be understood is refused."""
@@ -91,7 +92,8 @@ class SigstoreVerifier:
         tree = read_json(data, origin="bundle", limit=SIZE_LIMIT)
         bundle = Bundle.from_json(data)
         seen: list[x509.Certificate] = []
-        payload_type, payload = self._verifier.verify_dsse(bundle, _Captured(seen))
+        verifier = self._verifier_of(_log_id(tree))
+        payload_type, payload = verifier.verify_dsse(bundle, _Captured(seen))
         certificate = seen[0]
         times = signing_times(tree, certificate)
         signature = passed(
@@ -118,6 +120,21 @@ class SigstoreVerifier:
         )
         return Opened(checks, signed)
 
+    def _verifier_of(self, log: bytes) -> Verifier:
+        """A verifier that knows no other log than the one that a bundle names.
+
+        sigstore tries the keys of all logs where it does not know an id, which it never does of
+        Rekor v2: a key that has been withdrawn could speak in the name of a log in use.
+        """
+        if (made := self._verifiers.get(log)) is not None:
+            return made
+        if log not in self.root.logs:
+            raise VerificationError("the bundle names a log that is not in the root of trust")
+        tree = json.loads(self.root.raw)
+        tree["tlogs"] = [one for one in tree["tlogs"] if key_id(one["logId"]["keyId"]) == log]
+        made = self._verifiers[log] = _make_verifier(self.root, json.dumps(tree).encode())
+        return made
+
     def _check_times(
         self,
         tree: dict[str, Any],
@@ -126,9 +143,8 @@ class SigstoreVerifier:
         now: datetime,
     ) -> tuple[Check, ...]:
         """What sigstore does not compare: the times of keys, and the time now."""
-        log = key_id(tree["verificationMaterial"]["tlogEntries"][0]["logId"]["keyId"])
         periods = {
-            "log_key_period": (self.root.logs.get(log, ()), times),
+            "log_key_period": (self.root.logs.get(_log_id(tree), ()), times),
             "ca_period": (self._authority_periods(certificate), times),
             **self._sct_periods(certificate),
         }
@@ -288,7 +304,12 @@ def _refused(reason: Reason, observed: str) -> Check:
     )
 
 
-def _make_verifier(root: TrustRoot) -> Verifier:
+def _log_id(tree: dict[str, Any]) -> bytes:
+    """Id of the log that a bundle names."""
+    return key_id(tree["verificationMaterial"]["tlogEntries"][0]["logId"]["keyId"])
+
+
+def _make_verifier(root: TrustRoot, raw: bytes) -> Verifier:
     from sigstore.models import TrustedRoot  # noqa: PLC0415 - heavy
     from sigstore.verify import Verifier  # noqa: PLC0415 - heavy
 
@@ -296,7 +317,7 @@ def _make_verifier(root: TrustRoot) -> Verifier:
     # might be others by now: they are given in memory.
     memory = os.memfd_create("trusted_root", os.MFD_CLOEXEC)
     try:
-        os.write(memory, root.raw)
+        os.write(memory, raw)
         return Verifier(trusted_root=TrustedRoot.from_file(f"/proc/self/fd/{memory}"))
     except Exception as error:
         raise TrustRootError(
