@@ -70,7 +70,6 @@ class GitHubLookup:
         upstream = partial(
             Upstream,
             timeout=policy.timeout_seconds,
-            budget=Budget(policy.requests_per_hour, policy.reserve_percent, clock),
             fetch=fetch,
             clock=clock,
             sleep=sleep,
@@ -79,9 +78,14 @@ class GitHubLookup:
         agent = {"User-Agent": f"mrtd/{mrtd.__version__}"}
         api = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         known = {"Authorization": f"Bearer {token}"} if token else {}
-        self._api = upstream("GitHub's API", headers=agent | api | known, limit=LIST_LIMIT)
-        # no token: the URL is the permission, and the host is not GitHub's
-        self._blobs = upstream("the bundles' host", headers=agent, limit=PACKED_LIMIT)
+        self._api = upstream(
+            "GitHub's API",
+            headers=agent | api | known,
+            limit=LIST_LIMIT,
+            budget=Budget(policy.requests_per_hour, policy.reserve_percent, clock),
+        )
+        # no token: the URL is the permission, and the host is not GitHub's; nor does GitHub count
+        self._blobs = upstream("the bundles' host", headers=agent, limit=PACKED_LIMIT, budget=None)
 
     def __call__(self, digest: str, *, priority: bool = False) -> Lookup:
         """Every attestation of a SHA-256 digest (64 hex digits). Never raises."""

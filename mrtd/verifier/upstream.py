@@ -59,7 +59,7 @@ class Upstream:
         headers: of every request.
         limit: largest body, bytes.
         timeout: for one request, seconds.
-        budget: from which every request takes.
+        budget: from which every request takes; None for a service that does not count.
         fetch: for HTTP.
         clock: for deadlines, and for the time that rate limits name.
         sleep: waits some seconds before a request is repeated.
@@ -73,7 +73,7 @@ class Upstream:
         headers: Mapping[str, str],
         limit: int,
         timeout: float,
-        budget: Budget,
+        budget: Budget | None,
         fetch: Fetch,
         clock: Clock,
         sleep: Callable[[float], None],
@@ -126,7 +126,8 @@ class Upstream:
             raise Stop(f"{self.name}: no time left")
         if (wait := self._breaker.enter()) is not None:
             raise Stop(f"{self.name}: not asked now, for {wait:.0f} s", retry_after=wait)
-        if (wait := self._budget.take(priority=turn.priority)) is not None:
+        budget = self._budget
+        if budget and (wait := budget.take(priority=turn.priority)) is not None:
             text = f"lookup.requests_per_hour is used up, for {wait:.0f} s"
             raise Stop(text, Reason.LOOKUP_BUDGET, wait)
         return left

@@ -316,8 +316,11 @@ class Verifier:
     def _refuse(self, before: tuple[Check, ...], claims: TdClaims | None) -> Verdict:
         """A refusal before anything was looked up: strangers shall not spend the budget."""
         checks = before if claims is None else (*before, *check_td(claims, self.policy))
+        if all(c.ok for c in checks):
+            return self._broken(RuntimeError())  # nobody is admitted unasked
         self.counters["refused_early"] += 1
-        return compose((*checks, not_made("attestation", "refused before")), self.policy)
+        left_out = not_made("attestation", "refused before")
+        return compose((*checks, left_out), self.policy, early=True)
 
     def _registered(
         self, verdict: Verdict, checked: CheckedToken, before: tuple[Check, ...], binding: Binding

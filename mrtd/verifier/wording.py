@@ -56,6 +56,7 @@ def compose(
     age: int = 0,
     retry_after: float | None = None,
     based_on: Verdict | None = None,
+    early: bool = False,
 ) -> Verdict:
     """The verdict that checks add up to.
 
@@ -67,10 +68,12 @@ def compose(
         age: of the lookup, seconds.
         retry_after: seconds.
         based_on: a verdict about the same claims, which this one has more checks than.
+        early: the checks are of token, binding or TD: whatever fails refuses, in observe mode too
+            (a quote that no tool can verify is no quote).
     """
     failed = [c for c in checks if not c.ok]
     observing = policy.mode == "observe"
-    binding = [c for c in failed if not (observing and c.reason in RELAXED)]
+    binding = [c for c in failed if early or not (observing and c.reason in RELAXED)]
     found = set(labels) | set(based_on.labels if based_on else ())
     if judgement is not None and judgement.best is not None and judgement.best.match is not None:
         found |= set(judgement.best.match.labels)

@@ -679,12 +679,22 @@ def test_the_budget(world: World) -> None:
     assert world.asked() == (4, 0)
 
 
+def test_downloads_are_not_in_the_budget(world: World) -> None:
+    for mark in range(3):
+        world.hub.add(bundle(mark=mark))
+    lookup = world.lookup(requests_per_hour=1, reserve_percent=0)(DIGEST)
+    assert (len(lookup.bundles), lookup.reason) == (3, None)
+    assert world.asked() == (1, 3)
+
+
 def test_a_budget_that_ends_within_a_lookup(world: World) -> None:
+    world.hub.page_size = 1
     for mark in range(3):
         world.hub.add(bundle(mark=mark))
     lookup = world.lookup(requests_per_hour=2, reserve_percent=0)(DIGEST)
-    assert (found(lookup), lookup.reason) == ([bundle(mark=0)], Reason.LOOKUP_BUDGET)
-    assert world.asked() == (1, 1)
+    assert lookup.reason is Reason.LOOKUP_BUDGET
+    assert len(lookup.bundles) == 2
+    assert world.asked() == (2, 2)
 
 
 @pytest.mark.parametrize("digest", ["", "ab", "AB" * 32, "ab" * 48, f"{DIGEST}/..", f"{DIGEST}\n"])
