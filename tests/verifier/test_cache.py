@@ -40,7 +40,8 @@ def extended(**changes: Any) -> TdClaims:
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that failed are repeated at once."""
-    defaults: dict[str, Any] = GitHubLookup.__init__.__kwdefaults__
+    defaults = GitHubLookup.__init__.__kwdefaults__
+    assert defaults is not None
     monkeypatch.setitem(defaults, "sleep", lambda _: None)
 
 
