@@ -178,7 +178,7 @@ def _announced(
             service.log.write("warning", level="warning", detail=text)
         policy = service.policy
         if arguments.json:
-            from mrtd.document import encode  # noqa: PLC0415
+            import msgspec  # noqa: PLC0415
 
             said = {
                 "listening": where,
@@ -187,7 +187,7 @@ def _announced(
                 "binding": arguments.binding,
                 "warnings": warnings,
             }
-            sys.stdout.write(encode(said).decode().rstrip("\n") + "\n")
+            print(msgspec.json.encode(said).decode())
         else:
             line = f"mrtd: listening on {where}; policy sha256:{policy.digest}, mode {policy.mode}"
             print("; WARNING: ".join([line, *warnings]))

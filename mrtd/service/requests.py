@@ -86,7 +86,7 @@ class VerifyRequest(_Body, frozen=True, kw_only=True):
     binding: NonceBindingBody | ReportDataBindingBody | NoBindingBody
     ita_token: Token | None = None
     quote: Annotated[str, msgspec.Meta(pattern=_BASE64URL, min_length=1)] | None = None
-    collateral: msgspec.Raw | None = None
+    collateral: dict[str, str | None] | None = None
     bundles: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=8)] = ()
     vm_name: VmName | None = None
 
@@ -95,9 +95,8 @@ class VerifyRequest(_Body, frozen=True, kw_only=True):
             raise ValueError("either ita_token or quote")
         if (self.collateral is None) is not (self.quote is None):
             raise ValueError("a quote comes with its collateral, and a token without")
-        objects = [*self.bundles, *([] if self.collateral is None else [self.collateral])]
-        if not all(bytes(raw).startswith(b"{") for raw in objects):
-            raise ValueError("bundles and collateral are JSON objects")
+        if not all(bytes(bundle).startswith(b"{") for bundle in self.bundles):
+            raise ValueError("bundles are JSON objects")
 
 
 class Ingress(_Body, frozen=True, kw_only=True):

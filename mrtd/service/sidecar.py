@@ -79,9 +79,9 @@ class Sidecar:
     ) -> Verdict:
         """In a thread: DCAP and lookup block."""
         quote = read_bytes(asked.quote or "", "quote")
-        text = b"" if asked.collateral is None else bytes(asked.collateral)
+        document = msgspec.json.encode(asked.collateral)
         try:
-            collateral = read_collateral(text, origin="collateral")
+            collateral = read_collateral(document, origin="collateral")
         except MalformedCollateral as error:
             raise Refusal(400, "invalid_request", error.message[:300]) from error
         work = partial(

@@ -1,0 +1,119 @@
+"""``mrtd serve``: settings, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service.processes import PATIENCE, ROOT, environment, serve
+
+IDS = {"DD_TRUSTED_REPO_ID": "1", "DD_TRUSTED_OWNER_ID": "2"}
+
+
+def failed(*arguments: str, **changes: str) -> tuple[int, str]:
+    """Exit code and standard error of a start that comes to nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mrtd.cli.main", "serve", *arguments],
+        check=False,
+        cwd=ROOT,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert "Traceback" not in done.stderr
+    assert "listening" not in done.stdout
+    return done.returncode, done.stderr
+
+
+def test_it_says_where_it_listens_and_by_what_policy(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "mrtd.sock"
+    with serve("--socket", str(path), path=path) as running:
+        assert running.said.startswith(f"mrtd: listening on unix:{path}; policy sha256:")
+        assert "mode enforce" in running.said
+        assert "WARNING" not in running.said
+        assert running.ask("GET", "/healthz").json["ok"] is True
+        assert running.ask("GET", "/openapi.json").json["info"]["title"] == "mrtd sidecar"
+        assert running.ask("GET", "/register/nonce").status == 404
+        code, log = running.stop()
+    assert (code, [line["level"] for line in log]) == (0, ["info"] * 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_warns_loudly(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('mode = "observe"')
+    command = ("--listen", "127.0.0.1:0", "--binding", "none", "--policy", str(policy))
+    with serve(*command, "--reference-cp", DD_OWNER="dd", DD_ENV="test") as running:
+        assert "; WARNING: OBSERVE MODE: " in running.said
+        assert "; WARNING: BINDING NONE: " in running.said
+        assert "mode observe" in running.said
+        assert running.ask("GET", "/register/nonce").status == 200
+        assert running.ask("POST", "/v1/nonce").status == 404
+        code, log = running.stop()
+    assert code == 0
+    warnings = [line["detail"] for line in log if line["level"] == "warning"]
+    assert [text.partition(":")[0] for text in warnings] == ["OBSERVE MODE", "BINDING NONE"]
+
+
+def test_it_says_the_same_to_programs() -> None:
+    with serve("--listen", "127.0.0.1:0", "--json") as running:
+        said = json.loads(running.said)
+        assert said["listening"] == f"http://127.0.0.1:{running.port}"
+        assert (said["mode"], said["binding"], said["warnings"]) == ("enforce", "required", [])
+        assert running.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "words"),
+    [
+        ([], {}, ["repository_id and owner_id not set", "gh api repos/"]),
+        ([], {"DD_TRUSTED_REPO_ID": "1"}, ["owner_id not set", "gh api repos/"]),
+        ([], IDS | {"DD_TRUSTED_REPOS": "x"}, ["DD_TRUSTED_REPOS", "is no setting"]),
+        ([], IDS | {"DD_TRUSTED_ROOT": "missing"}, ["missing", "cannot be read"]),
+        ([], IDS | {"DD_TRUSTED_POLICY": "missing"}, ["missing", "cannot be read"]),
+        (["--policy", "missing"], IDS, ["missing", "cannot be read"]),
+        (["--listen", "0.0.0.0:0"], IDS, ["others can reach", "--allow-remote"]),
+        (["--listen", "localhost:0"], IDS, ["is no address", "127.0.0.1:8081"]),
+        (["--socket", "/nowhere/s"], IDS, ["no such folder"]),
+        (["--max-in-flight", "0"], IDS, ["is not from 1 to 10000"]),
+        (["--binding", "maybe"], IDS, ["invalid choice"]),
+    ],
+)
+def test_a_wrong_setting_ends_it_at_once(
+    arguments: list[str], changes: dict[str, str], words: list[str]
+) -> None:
+    code, said = failed(*(arguments or ["--listen", "127.0.0.1:0"]), **changes)
+    assert code == 2
+    for word in words:
+        assert word in said
+
+
+def test_a_token_is_for_github_only() -> None:
+    secret = "ghp_secret"  # noqa: S105 - it opens nothing
+    with serve("--listen", "127.0.0.1:0", DD_GITHUB_TOKEN=secret) as running:
+        for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
+            assert secret.encode() not in running.ask("GET", path).body
+        code, log = running.stop()
+    assert code == 0
+    assert secret not in json.dumps(log) + running.said
+
+
+def test_the_help_teaches() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mrtd.cli.main", "serve", "--help"],
+        check=True,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+    )
+    for word in ("DD_TRUSTED_REPO_ID", "DD_GITHUB_TOKEN", "curl --unix-socket", "exit codes"):
+        assert word in done.stdout
