@@ -22,7 +22,8 @@ from mrtd.registers import Sha384
 NumericId = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,18}$(?!\n)")]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
+_SIGNER: Final = re.compile(r"https://[^\s/@]+/[^\s/@]+/[^\s/@]+/\.github/workflows/[^\s@]+@\S+")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,7 +306,7 @@ def encode_value(value: object) -> str:
 
 def _contradictions(policy: Policy) -> list[tuple[str, str]]:
     """Fields that cannot be meant, with what is wrong about them."""
-    identity, token, cache = policy.identity, policy.token, policy.cache
+    identity, token, cache, td = policy.identity, policy.token, policy.cache, policy.td
     owner, _, name = identity.repository.partition("/")
     https = (
         ("identity.server", identity.server),
@@ -322,12 +323,18 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "identity.repository": not (_NAME.fullmatch(owner) and _NAME.fullmatch(name)),
         "identity.workflow": not identity.workflow.startswith(".github/workflows/"),
         "identity.ref": not identity.ref.startswith("refs/"),
-        "identity.triggers": not identity.triggers,
-        "identity.runners": not identity.runners,
+        # an empty one would stand for a certificate that does not say
+        "identity.triggers": not identity.triggers or "" in identity.triggers,
+        "identity.runners": not identity.runners or "" in identity.runners,
+        "identity.signer_workflow": identity.signer_workflow is not None
+        and not _SIGNER.fullmatch(identity.signer_workflow),
         "token.algorithms": not token.algorithms,
+        "td.td_attributes": _outside(td.td_attributes),
+        "td.xfam": _outside(td.xfam),
         "tcb.statuses": not policy.tcb.statuses or TcbStatus.REVOKED in policy.tcb.statuses,
         "tcb.minimum_date": policy.tcb.minimum_date is not None
         and policy.tcb.minimum_date.tzinfo is None,
+        "lookup.blob_hosts": not all(policy.lookup.blob_hosts) or not policy.lookup.blob_hosts,
         "cache.hard_seconds": cache.hard_seconds < cache.soft_seconds,
         "token.jwks_hard_lifetime_seconds": token.jwks_hard_lifetime_seconds
         < token.jwks_lifetime_seconds,
@@ -338,6 +345,13 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "identity.repository": "is not of the form owner/name",
         "identity.workflow": "does not start with .github/workflows/",
         "identity.ref": "is no full ref such as refs/heads/main",
+        "identity.triggers": "accepts nothing, or has an empty entry",
+        "identity.runners": "accepts nothing, or has an empty entry",
+        "identity.signer_workflow": "is not of the form "
+        "https://github.com/owner/name/.github/workflows/file.yml@REF",
+        "td.td_attributes": "demands bits outside its mask, which no TD can have",
+        "td.xfam": "demands bits outside its mask, which no TD can have",
+        "lookup.blob_hosts": "accepts nothing, or has an empty entry",
         "tcb.statuses": "accepts nothing, or Revoked, which cannot be accepted",
         "tcb.minimum_date": "has no time zone",
         "cache.hard_seconds": "is shorter than cache.soft_seconds",
@@ -347,3 +361,8 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
     }
     found += [(field, texts.get(field, "accepts nothing")) for field, bad in wrong.items() if bad]
     return found
+
+
+def _outside(bits: BitsPolicy) -> bool:
+    """Whether bits are demanded that the mask takes away."""
+    return bool(int(bits.value, 16) & ~int(bits.mask, 16))

@@ -141,6 +141,7 @@ def _demand_ids(tree: dict[str, Any], origin: str) -> None:
 def _decode(kind: type, value: object) -> object:
     if kind is Sha384 and isinstance(value, str):
         return Sha384.fromhex(value, origin="policy")
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
-    raise NotImplementedError(kind.__name__)
+    # which msgspec reports with the setting's place
+    raise ValueError("is no path" if kind is Path else "is no SHA-384 value in hex")
