@@ -70,8 +70,12 @@ class Ledger:
         return self._check("launch_not_revoked", keys, "documents and policy")
 
     def check_origin(self, release: Release, run: str) -> Check:
-        """Whether the release, or the workflow run that signed it, is revoked."""
-        keys = [("tag", release.tag), ("commit", release.commit), ("run", run)]
+        """Whether the release, or the workflow run that signed it, is revoked.
+
+        Certificates name an attempt of the run; people may name the run, as GitHub's pages do.
+        """
+        keys = [("tag", release.tag), ("commit", release.commit)]
+        keys += [("run", url) for url in dict.fromkeys((run, run.partition("/attempts/")[0]))]
         return self._check("release_not_revoked", keys, "documents and policy")
 
     def check_sequence(self, release: Release) -> Check:
