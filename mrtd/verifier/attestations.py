@@ -127,6 +127,8 @@ class Attestations:
         mode = self._policy.lookup.github
         if not new or mode == "required" or (mode == "preferred" and pool.lookup.ok):
             return pool
+        if not pool.lookup.ok and pool.lookup.source != "GitHub":
+            return pool  # a revocation in the operator's folder may be what could not be read
         label = "freshness_unchecked" if mode == "preferred" else "github_not_asked"
         return msgspec.structs.replace(
             pool,
@@ -211,7 +213,7 @@ class Attestations:
         lookup = self._ask(digest, priority=priority) if self._ask else Lookup()
         lookups = [lookup, *([self._folder(digest)] if self._folder else [])]
         listed = tuple(self._open(found, now) for one in lookups for found in one.bundles)
-        failed = next((one for one in lookups if one.reason is not None), None)
+        failed = next((one for one in reversed(lookups) if one.reason is not None), None)
         old = self._attested.get(digest)
         if failed is not None:
             if old is not None and self._clock.steady() - old.at >= self._policy.cache.hard_seconds:
@@ -304,5 +306,5 @@ def _lookup_check(lookup: Lookup) -> Check:
         ok=lookup.reason is None,
         expected="read to the end",
         observed=lookup.message or "read to the end",
-        source="GitHub",
+        source=lookup.source,
     )

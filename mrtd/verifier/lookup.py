@@ -33,12 +33,14 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
             ``LOOKUP_INCOMPLETE`` (not all of it) or ``LOOKUP_BUDGET`` (not now).
         message: what was found or went wrong, for a person; no secrets.
         retry_after: seconds after which asking again makes sense; None if that is not known.
+        source: who was asked: ``GitHub``, or the operator's ``directory``.
     """
 
     bundles: tuple[Found, ...] = ()
     reason: Reason | None = None
     message: str = ""
     retry_after: float | None = None
+    source: str = "GitHub"
 
 
 class Peeked(NamedTuple):

@@ -15,6 +15,7 @@ COUNT_LIMIT: Final = 1000
 """Files that are read, and bundles in them."""
 TOTAL_LIMIT: Final = 64 << 20
 """Bytes that are read."""
+_SOURCE: Final = "directory"
 
 
 def directory_bundles(folder: Path, digest: str) -> Lookup:
@@ -33,6 +34,7 @@ def directory_bundles(folder: Path, digest: str) -> Lookup:
         return Lookup(
             reason=Reason.LOOKUP_UNAVAILABLE,
             message=f"the directory of bundles cannot be read: {type(error).__name__}",
+            source=_SOURCE,
         )
     found: list[Found] = []
     problems = [f"more than {COUNT_LIMIT} files"] if len(names) > COUNT_LIMIT else []
@@ -52,7 +54,7 @@ def directory_bundles(folder: Path, digest: str) -> Lookup:
         found += [Found(text, f"directory, {name!a}") for text in texts if _ours(text, digest)]
     message = "; ".join((f"directory: {len(found)} of sha256:{digest[:12]}...", *problems[:5]))
     reason = Reason.LOOKUP_INCOMPLETE if problems else None
-    return Lookup(bundles=tuple(found), reason=reason, message=message)
+    return Lookup(bundles=tuple(found), reason=reason, message=message, source=_SOURCE)
 
 
 def _ours(bundle: bytes, digest: str) -> bool:
