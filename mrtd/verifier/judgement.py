@@ -44,11 +44,13 @@ class Judged(NamedTuple):
         candidate: it.
         checks: those of the candidate, and those of its best launch.
         match: that launch; None if the candidate is not genuine or has none.
+        same_image: whether any of its launches is of the TD's image.
     """
 
     candidate: Candidate
     checks: tuple[Check, ...]
     match: Match | None
+    same_image: bool = False
 
     @property
     def ok(self) -> bool:
@@ -57,12 +59,8 @@ class Judged(NamedTuple):
 
     @property
     def revoked(self) -> bool:
-        """Whether it is an attestation of this very launch that has been revoked."""
-        return (
-            self.match is not None
-            and self.match.same_registers
-            and any(c.reason is Reason.REVOKED for c in self.checks)
-        )
+        """Whether it is an attestation of this very image that has been revoked."""
+        return self.same_image and any(c.reason is Reason.REVOKED for c in self.checks)
 
 
 class Judgement(NamedTuple):
@@ -156,7 +154,8 @@ def _judge_one(
             source="statement",
         )
         return Judged(candidate, (*checks, nothing), None)
-    return Judged(candidate, (*checks, *matches[0].checks), matches[0])
+    same_image = any(match.same_image for match in matches)
+    return Judged(candidate, (*checks, *matches[0].checks), matches[0], same_image)
 
 
 def _age(signed: Signed, policy: Policy, now: datetime) -> tuple[Check, ...]:

@@ -19,6 +19,7 @@ from mrtd.verifier.verdict import Check, Outcome, Reason, check, passed
 
 _ALWAYS_THERE: Final = frozenset({"firmware", "kernel"})
 """Inputs that no launch is without: that one is ``absent`` is no answer."""
+_IMAGE: Final = {RegisterName.MRTD, RegisterName.RTMR1, RegisterName.RTMR2}
 
 
 class Read(NamedTuple):
@@ -72,12 +73,15 @@ class Match(NamedTuple):
         launch: the launch.
         checks: of registers, coverage, attributes and confirmations.
         same_registers: whether it is the TD's launch, whatever else is wrong.
+        same_image: whether it is the TD's firmware, kernel and what that measured, on this or
+            another shape of machine: a release that is revoked is so on all of them.
         labels: what a reader has to know even of an admission.
     """
 
     launch: Launch
     checks: tuple[Check, ...]
     same_registers: bool
+    same_image: bool
     labels: tuple[str, ...]
 
     @property
@@ -108,7 +112,10 @@ def _match(launch: Launch, claims: TdClaims, policy: MeasurementPolicy) -> Match
     }
     coverage = tuple(_coverage(name, launch, compared) for name in policy.required_coverage)
     checks = (*registers, *coverage, *_expectations(launch, claims), *_confirmed(launch, policy))
-    return Match(launch, checks, all(c.ok for c in registers), _labels(launch, compared, policy))
+    same = all(c.ok for c in registers)
+    return Match(
+        launch, checks, same, same or compared >= _IMAGE, _labels(launch, compared, policy)
+    )
 
 
 def _register(
