@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -120,7 +121,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.reference_cp
         else Sidecar(service)
     )
-    serve(service, make_app(service, kind), _announced(_place(arguments), service, arguments))
+    announce = partial(_announce, service, arguments)
+    serve(service, make_app(service, kind), _place(arguments), announce)
     return 0
 
 
@@ -166,33 +168,32 @@ def _place(arguments: argparse.Namespace) -> AbstractContextManager[socket.socke
     return listen_tcp(arguments.listen, allow_remote=arguments.allow_remote)
 
 
-@contextmanager
-def _announced(
-    place: AbstractContextManager[socket.socket], service: Service, arguments: argparse.Namespace
-) -> Iterator[socket.socket]:
+def _announce(service: Service, arguments: argparse.Namespace, listener: socket.socket) -> None:
     """Say where it listens and what it demands, and loudly what it does not."""
-    with place as listener:
-        where = _shown(listener)
-        warnings = _warnings(service)
-        for text in warnings:
-            service.log.write("warning", level="warning", detail=text)
-        policy = service.policy
-        if arguments.json:
-            import msgspec  # noqa: PLC0415
+    where, warnings = _shown(listener), _warnings(service)
+    for text in warnings:
+        service.log.write("warning", level="warning", detail=text)
+    with suppress(BrokenPipeError):  # nobody reads it: no reason not to serve
+        _say(service, arguments, where, warnings)
 
-            said = {
-                "listening": where,
-                "policy": policy.digest,
-                "mode": policy.mode,
-                "binding": arguments.binding,
-                "warnings": warnings,
-            }
-            print(msgspec.json.encode(said).decode())
-        else:
-            line = f"mrtd: listening on {where}; policy sha256:{policy.digest}, mode {policy.mode}"
-            print("; WARNING: ".join([line, *warnings]))
-        sys.stdout.flush()
-        yield listener
+
+def _say(service: Service, arguments: argparse.Namespace, where: str, warnings: list[str]) -> None:
+    import msgspec  # noqa: PLC0415
+
+    policy = service.policy
+    if arguments.json:
+        said = {
+            "listening": where,
+            "policy": policy.digest,
+            "mode": policy.mode,
+            "binding": arguments.binding,
+            "warnings": warnings,
+        }
+        print(msgspec.json.encode(said).decode())
+    else:
+        line = f"mrtd: listening on {where}; policy sha256:{policy.digest}, mode {policy.mode}"
+        print("; WARNING: ".join([line, *warnings]))
+    sys.stdout.flush()
 
 
 def _shown(listener: socket.socket) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final
 
@@ -30,7 +30,12 @@ _TOO_LARGE: Final = 431
 _THREADS: Final = 2.0  # seconds for threads whose requests have been given up
 
 
-def serve(service: Service, app: Gate, place: AbstractContextManager[socket.socket]) -> None:
+def serve(
+    service: Service,
+    app: Gate,
+    place: AbstractContextManager[socket.socket],
+    announce: Callable[[socket.socket], None],
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests in flight, and close.
 
     Does not return, but ends the process, if threads are still at work after the time limit: they
@@ -40,16 +45,20 @@ def serve(service: Service, app: Gate, place: AbstractContextManager[socket.sock
         service: is closed at the end.
         app: the application.
         place: where to listen; it is left before the threads are waited for.
+        announce: says where it listens, once requests and signals are taken care of.
     """
     root, records = logging.getLogger(), LibraryRecords(service.log)
     root.addHandler(records)
+    started = False
     try:
         with place as listener:
+            started = True
             service.log.write("started")
-            asyncio.run(_run(service, app, listener))
+            asyncio.run(_run(service, app, listener, announce))
     finally:
         done = service.close(_THREADS)
-        service.log.write("stopped", detail=None if done else "threads were still at work")
+        if started:
+            service.log.write("stopped", detail=None if done else "threads were still at work")
         service.log.close()
         root.removeHandler(records)
     if not done:
@@ -57,7 +66,12 @@ def serve(service: Service, app: Gate, place: AbstractContextManager[socket.sock
         os._exit(0)
 
 
-async def _run(service: Service, app: Gate, listener: socket.socket) -> None:
+async def _run(
+    service: Service,
+    app: Gate,
+    listener: socket.socket,
+    announce: Callable[[socket.socket], None],
+) -> None:
     class Protocol(_Protocol):
         limits = service.limits
 
@@ -76,7 +90,7 @@ async def _run(service: Service, app: Gate, listener: socket.socket) -> None:
         timeout_keep_alive=_KEEP_ALIVE,
         ws="none",
     )
-    server = _Server(config)
+    server = _Server(config, lambda: announce(listener))
 
     def stop() -> None:
         if server.should_exit:
@@ -92,6 +106,15 @@ async def _run(service: Service, app: Gate, listener: socket.socket) -> None:
 
 class _Server(uvicorn.Server):
     """uvicorn's, which leaves signals alone: its own would end the process before it is tidy."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets)
+        self._announce()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

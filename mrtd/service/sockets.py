@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 from mrtd.errors import SpecError
 
 _BACKLOG: Final = 1024
+_TRIES: Final = 20  # with 50 ms between them; another one that starts needs less than one
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 
@@ -118,10 +120,14 @@ def _alone_in(path: Path) -> Iterator[None]:
     """So that of two that start together only one finds the old socket stale."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _unusable(path, "another service is starting there") from error
+        for pause in (*([0.05] * _TRIES), None):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if pause is None:
+                    raise _unusable(path, "its folder is locked by another process") from error
+                time.sleep(pause)
         yield
     finally:
         os.close(folder)

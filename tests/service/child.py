@@ -7,6 +7,7 @@ subject digest). While there is a file ``closed``, the token issuer does not ans
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -51,16 +52,15 @@ def main(folder: Path, place: str, options: dict[str, object]) -> None:
     )
     reference = options.get("kind") == "reference"
     app = make_app(service, ReferenceControlPlane(service) if reference else Sidecar(service))
-    if place.startswith("/"):
-        listener = listening_unix(Path(place))
-        sys.stdout.write(f"{place}\n")  # the socket is there when a client can connect
-        sys.stdout.flush()
-        serve(service, app, listener)
-    else:
-        tcp = listen_tcp(place, allow_remote=False)
-        sys.stdout.write(f"{tcp.getsockname()[1]}\n")
-        sys.stdout.flush()
-        serve(service, app, tcp)
+    unix = place.startswith("/")
+    where = listening_unix(Path(place)) if unix else listen_tcp(place, allow_remote=False)
+    serve(service, app, where, announce)
+
+
+def announce(listener: socket.socket) -> None:
+    name = listener.getsockname()
+    sys.stdout.write(f"{name if isinstance(name, str) else name[1]}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fixtures import reference
-from tests.processes import wait_for
 from tests.service.fleet import JSON, Fleet, Got
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -54,8 +53,6 @@ class Running:
             match = re.match(r"(?:.*127\.0\.0\.1:)?(\d+)", self.said)
             assert match, self.said
             self.port = int(match[1])
-        else:
-            wait_for(lambda: self.listens() or process.poll() is not None)
 
     def connect(self) -> socket.socket:
         """A connection without HTTP."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.service.processes import PATIENCE, ROOT, environment, serve
+from tests.processes import wait_for
+from tests.service.processes import PATIENCE, ROOT, UnixConnection, environment, serve
 
 IDS = {"DD_TRUSTED_REPO_ID": "1", "DD_TRUSTED_OWNER_ID": "2"}
 
@@ -93,6 +95,37 @@ def test_a_wrong_setting_ends_it_at_once(
     assert code == 2
     for word in words:
         assert word in said
+
+
+def test_it_serves_although_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "s"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mrtd.cli.main", "serve", "--socket", str(path)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(**IDS), stdout=writer, stderr=subprocess.DEVNULL
+    )
+    os.close(writer)
+
+    def lives() -> bool:
+        assert process.poll() is None
+        connection = UnixConnection(path)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().read().startswith(b'{"ok":true')
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    with process:
+        try:
+            wait_for(lives)
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_a_token_is_for_github_only() -> None:

@@ -111,7 +111,7 @@ def test_a_stale_socket_is_replaced_by_one_at_a_time(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(SpecError, match="is starting"), listening_unix(path):
+        with pytest.raises(SpecError, match="is locked"), listening_unix(path):
             raise AssertionError
     finally:
         os.close(descriptor)
