@@ -26,6 +26,7 @@ from mrtd.service.service import Service
 _UNKNOWN: Final = "(unknown)"
 _NOTES: Final = "mrtd.notes"
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -83,7 +84,7 @@ class Gate:
             self._service.log.write(
                 "request",
                 level="error" if sent.status == 500 else "info",
-                method=scope["method"] if scope["method"].isalpha() else None,
+                method=scope["method"] if scope["method"] in _METHODS else None,
                 path=path,
                 status=sent.status or GONE,
                 reason=notes.reason,

@@ -122,7 +122,7 @@ class Service:
             yield from own.lines()
         yield from self.upstreams.requests.lines()
         yield from self.upstreams.failures.lines()
-        events = [((name,), number) for name, number in sorted(verifier.counters.items())]
+        events = [((name,), number) for name, number in sorted(dict(verifier.counters).items())]
         text = "What happened in the verifier."
         yield from family("mrtd_verifier_events_total", "counter", text, ("event",), events)
         hits = verifier.counters["cache_hits"]

@@ -10,7 +10,7 @@ import pytest
 from mrtd.service.reference_cp import Admitted, Registration, register_context
 from mrtd.service.requests import Ingress
 from mrtd.verifier.verdict import Verdict
-from tests.service.fleet import Agent, Fleet, Json, run
+from tests.service.fleet import Agent, Fleet, Json, ask, run
 
 INGRESS: list[Json] = [
     {"hostname_label": "gpu", "port": 8080},
@@ -196,10 +196,12 @@ def test_the_log_has_no_secrets() -> None:
             await fleet.post(f"/register/{body['nonce']}", body)
             await fleet.post("/register", json.dumps(body).encode()[:-9])
             await fleet.post("/register", {"vm_name": body["ita_token"]})
+            await ask(fleet.app, body["proof"], "/register")
+            await ask(fleet.app, "GET", "/healthz", headers={"x-request-id": body["nonce"]})
 
     run(fleet, work)
     lines = fleet.log()
-    assert len(lines) == 10
+    assert len(lines) == 14
     text = fleet.stream.getvalue().decode()
     for secret in secrets:
         for part in (secret, *secret.split("."), secret[:20], secret[-20:]):

@@ -150,3 +150,19 @@ def test_the_help_teaches() -> None:
     )
     for word in ("DD_TRUSTED_REPO_ID", "DD_GITHUB_TOKEN", "curl --unix-socket", "exit codes"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("name", ["starlette", "uvicorn", "jwt", "sigstore.verify"])
+def test_a_missing_library_is_missed_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrtd.cli.main import main
+
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main(["serve", "--listen", "127.0.0.1:0"]) == 3
+
+
+def test_what_is_heavy_is_imported_when_it_serves() -> None:
+    script = (
+        "import sys, mrtd.cli.main, mrtd.cli.serve\n"
+        "assert not {'starlette', 'uvicorn', 'sigstore', 'msgspec', 'jwt'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=PATIENCE)

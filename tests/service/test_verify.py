@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from functools import partial
@@ -217,6 +218,20 @@ def test_ready_with_keys_that_were_fetched() -> None:
         assert (await fleet.get("/readyz")).status == 503
 
     run(Fleet(), work)
+
+
+def test_a_hundred_at_once_cost_one_lookup() -> None:
+    fleet = Fleet()
+    fleet.publish()
+
+    async def work(fleet: Fleet) -> None:
+        bodies = [fleet.verification(Agent(), await fleet.nonce()) for _ in range(100)]
+        answers = await asyncio.gather(*(fleet.post("/v1/verify", body) for body in bodies))
+        assert {answer.status for answer in answers} == {200}
+        assert b"\nmrtd_lookups_total 1\n" in (await fleet.get("/metrics")).body
+        assert b'upstream="keys"} 1\n' in (await fleet.get("/metrics")).body
+
+    run(fleet, work)
 
 
 def test_the_request_id_is_the_clients_if_it_can_be_logged() -> None:
