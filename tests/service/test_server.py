@@ -6,6 +6,8 @@ import signal
 import socket
 import stat
 import threading
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,38 @@ def test_a_socket_that_was_replaced_is_left_alone(folder: Path) -> None:
             other.bind(str(path))
             assert running.stop()[0] == 0
             assert path.exists()
+
+
+def test_the_second_head_on_a_connection_has_to_end_too(shared: Running) -> None:
+    with shared.connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: mrtd\r\n\r\n")
+        answer = client.recv(1 << 16)
+        while b'"ok":true' not in answer:
+            answer += client.recv(1 << 16)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+
+def test_connections_are_limited(folder: Path) -> None:
+    limits = {"in_flight": 1, "head_seconds": 3600}
+    with (
+        child(published(), folder, str(folder / "s"), limits=limits) as running,
+        ExitStack() as all_,
+    ):
+        for _ in range(4 + 64):
+            client = all_.enter_context(running.connect())
+            client.sendall(b"G")
+        # accepted in the order of their arrival, so this one is too many
+        with running.connect() as client, suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        all_.close()
+        wait_for(lambda: answers(running))
+        assert running.stop()[0] == 0
+
+
+def answers(running: Running) -> bool:
+    try:
+        return running.ask("GET", "/healthz").status == 200
+    except (OSError, HTTPException):
+        return False

@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def test_loopback_addresses(text: str) -> None:
     with listen_tcp(text, allow_remote=False) as listener:
         assert listener.getsockname()[0] == text.partition(":")[0]
+        assert listener.proto == socket.IPPROTO_TCP  # without which asyncio leaves Nagle's delay on
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:192.0.2.1]:0"])
