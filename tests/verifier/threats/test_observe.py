@@ -8,7 +8,6 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from fixtures import reference
-from fixtures.quotes import Td
 from mrtd.errors import ToolMissing
 from mrtd.verifier import quote as quotes
 from mrtd.verifier.fetch import Response

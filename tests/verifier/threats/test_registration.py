@@ -1,4 +1,4 @@
-"""Registrations of strangers: genuine tokens that are not theirs, and tokens that are not genuine."""
+"""Registrations of strangers: tokens of others, and tokens that are not genuine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Agent:
 
     def body(self, nonce: bytes, **changes: Any) -> bytes:
         """TD report of the attested launch, with this nonce and key in report data."""
-        td = {
+        td: dict[str, Any] = {
             "mr_td": REGISTERS["mrtd"],
             "rtmrs": (*(REGISTERS[f"rtmr{n}"] for n in range(3)), bytes(48)),
             "report_data": report_data(registration_data(nonce, spki(self.key))),
@@ -204,7 +204,7 @@ def test_a_proof_is_over_its_token_context_and_nonce() -> None:
 def test_runtime_data_that_the_token_repeats_is_this_nonce_and_key() -> None:
     scene = Scene()
     td = {"attester_held_data": "bm90IHRoaXM="}
-    verdict = scene.register(*token_and_binding(scene, **{"td": None}))
+    verdict = scene.register(*token_and_binding(scene, td=None))
     assert answer(verdict) == ADMITTED
     nonce = scene.verifier.nonces.issue()
     token = authority().token(scene.agent.body(nonce), Recipe(now=scene.now, td=td))

@@ -42,7 +42,7 @@ def of_platform(**changes: Any) -> TdClaims:
     return msgspec.structs.replace(claims_of(), **changes)
 
 
-CASES: Final[dict[str, tuple[TdClaims, Answer]]] = {
+_ODD: Final[dict[str, tuple[TdClaims, Answer]]] = {
     "debug": (td_attributes(SEPT | 1), (403, Reason.TD_DEBUG, "td_debug")),
     "migratable": (td_attributes(SEPT | 1 << 29), (403, Reason.TD_ATTRIBUTES, "td_attributes")),
     "host may spoof #VE": (td_attributes(0), (403, Reason.TD_ATTRIBUTES, "td_attributes")),
@@ -77,14 +77,14 @@ CASES: Final[dict[str, tuple[TdClaims, Answer]]] = {
         (403, Reason.SERVICE_TD_UNEXPECTED, "cur_service_td_hash"),
     ),
 }
-CASES |= {
+_UNTRUSTED: Final = {
     f"untrusted bit {bit}": (
         td_attributes(SEPT | 1 << bit),
         (403, Reason.TD_ATTRIBUTES, "td_untrusted_bits"),
     )
     for bit in range(1, 8)
 }
-CASES |= {
+_TCB: Final = {
     f"TCB {status.value}": (
         of_platform(tcb_status=status),
         (403, Reason.TCB_STATUS, "tcb_status"),
@@ -92,6 +92,7 @@ CASES |= {
     for status in TcbStatus
     if status is not TcbStatus.UP_TO_DATE
 }
+CASES: Final[dict[str, tuple[TdClaims, Answer]]] = {**_ODD, **_UNTRUSTED, **_TCB}
 
 
 @pytest.mark.parametrize("mode", ["enforce", "observe"])
