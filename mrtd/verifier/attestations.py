@@ -80,6 +80,13 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     lasting: bool = True
 
+    @property
+    def dated_ahead(self) -> tuple[Check, ...]:
+        """Failed checks of signatures that are of the future: nobody can forge that time, so our
+        clock is behind. Such bundles have not been read: they may be revocations.
+        """
+        return _dated_ahead(self.candidates)
+
 
 class Attestations:
     """Finds attestations. Thread-safe.
@@ -221,7 +228,7 @@ class Attestations:
                 old = None
             return old, failed
         known = Known(listed, self._clock.steady())
-        if any(candidate.values for candidate in listed):
+        if any(candidate.values for candidate in listed) and not _dated_ahead(listed):
             self._attested.put(digest, known)
         else:
             self._attested.drop(digest)
@@ -297,6 +304,11 @@ class Attestations:
                 at = self._clock.steady() - age[key]
                 self._attested.put(key, Known(tuple(candidates), at))
             self._unloaded = None
+
+
+def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
+    found = (c for candidate in candidates for c in candidate.checks)
+    return tuple(c for c in found if c.name == "not_in_the_future" and not c.ok)
 
 
 def _lookup_check(lookup: Lookup) -> Check:

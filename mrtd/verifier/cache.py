@@ -1,14 +1,15 @@
-"""Answers that are kept, and questions that are asked once: bounded maps and single flight."""
+"""Answers that are kept, questions that are asked once, and threads that ask them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+_WORKERS: Final = 8
 
 
 class Bounded(Generic[K, V]):
@@ -96,3 +97,26 @@ class Flights(Generic[K, V]):
     def _end(self, key: K) -> None:
         with self._lock:
             del self._flying[key]
+
+
+class Workers:
+    """Threads by what they are for; none before they are needed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
+
+    def named(self, name: str) -> ThreadPoolExecutor:
+        """The threads for something."""
+        with self._lock:
+            if name not in self._pools:
+                made = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"mrtd-verifier-{name}")
+                self._pools[name] = made
+            return self._pools[name]
+
+    def close(self) -> None:
+        """End all threads; what they were asked for is finished. There may be new ones later."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.shutdown()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mrtd.verifier.attestations import Attestations, FolderLookup, OpenBundle, Pool
 from mrtd.verifier.binding import Binding, check_binding
 from mrtd.verifier.bundle import LateSigstore
-from mrtd.verifier.cache import Bounded, Flights, Interrupted
+from mrtd.verifier.cache import Bounded, Flights, Interrupted, Workers
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, HttpFetch
@@ -36,7 +34,6 @@ from mrtd.verifier.wording import compose
 if TYPE_CHECKING:
     from mrtd.evidence.collateral import Collateral
 
-_WORKERS: Final = 8
 _Question = tuple[bytes | str, ...]
 
 
@@ -92,8 +89,7 @@ class Verifier:
         self._tokens = TokenMemory(clock=self.clock)
         self._kept: Bounded[bytes, _Kept] = Bounded(policy.cache.entries)
         self._flights: Flights[_Question, Verdict] = Flights()
-        self._lock = threading.Lock()
-        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._workers = Workers()
         self.attestations = Attestations(
             policy,
             opener=opener or self._make_opener(),
@@ -191,7 +187,7 @@ class Verifier:
         moment = self._moment(now)
         # threads of their own: a GitHub that hangs shall not keep those out whose answer is kept
         checked, before = await asyncio.get_running_loop().run_in_executor(
-            self._executor("tokens"), self._check_token, ita_token, binding, moment
+            self._workers.named("tokens"), self._check_token, ita_token, binding, moment
         )
         claims = checked.claims
         if claims is None or not all(c.ok for c in before):
@@ -230,10 +226,7 @@ class Verifier:
 
     def close(self) -> None:
         """End the worker threads; calls under way are finished."""
-        with self._lock:
-            workers, self._workers = self._workers, {}
-        for executor in workers.values():
-            executor.shutdown()
+        self._workers.close()
 
     def _check_token(
         self, token: str, binding: Binding, now: datetime
@@ -292,7 +285,7 @@ class Verifier:
         judgement = judge(pool.candidates, claims, self.policy, self.ledger, now)
         age = max(0, int(self.clock.steady() - pool.at))
         verdict = compose(
-            (*checks, pool.lookup, *judgement.checks),
+            (*checks, pool.lookup, *judgement.checks, *pool.dated_ahead),
             self.policy,
             labels=(*pool.labels, *self._old_root(now)),
             judgement=judgement,
@@ -360,17 +353,10 @@ class Verifier:
     def _submit(self, key: _Question, work: Callable[[], Verdict]) -> None:
         """Have a worker answer a question; where there is none any more, the answer says so."""
         try:
-            self._executor("lookups").submit(self._flights.land, key, work)
+            self._workers.named("lookups").submit(self._flights.land, key, work)
         except RuntimeError as error:  # closed just now, out of threads, or the process ends
             broken = error
             self._flights.land(key, lambda: self._broken(broken))
-
-    def _executor(self, name: str) -> ThreadPoolExecutor:
-        with self._lock:
-            if name not in self._workers:
-                made = ThreadPoolExecutor(_WORKERS, thread_name_prefix=f"mrtd-verifier-{name}")
-                self._workers[name] = made
-            return self._workers[name]
 
     def _make_opener(self) -> OpenBundle:
         if self.policy.identity.visibility == "private":

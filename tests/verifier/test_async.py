@@ -241,7 +241,7 @@ def test_an_interrupted_thread_leaves_nobody_waiting() -> None:
 
 def test_a_closed_executor_leaves_nobody_waiting() -> None:
     async def scenario(world: Hanging) -> list[Verdict]:
-        executor = world.verifier._executor("lookups")
+        executor = world.verifier._workers.named("lookups")
         executor.shutdown()  # as close() does between finding the executor and using it
         return [await world.verifier.averify_claims(claims_of()) for _ in range(2)]
 

@@ -394,3 +394,32 @@ def test_a_token_is_judged_by_the_wall_clock_and_recovers_with_it(
     world.times.wall = right
     assert world.verifier.verify_registration(token, binding="none").allowed
     assert world.verifier.verify_registration(token, binding="none").reason is Reason.TOKEN_REPLAYED
+
+
+def test_a_revocation_of_the_future_admits_nobody(github: GitHub) -> None:
+    """A clock that was set back makes the newest document unreadable: it may be a revocation."""
+    world = Real(github)
+    assert world.ask().allowed
+    registers = reference.launch()["registers"]
+    digest = reference.launch_digest(*(registers[n]["value"] for n in ("mrtd", "rtmr1", "rtmr2")))
+    github.add(world.mint(reference.revoking(reference.revocation("launch", digest))))
+    right = world.times.wall
+    world.times.wall -= 86400
+    world.times.steady += 601
+    assert world.ask().reason is Reason.SIGNING_TIME
+    world.times.wall = right
+    world.times.steady += 61
+    assert world.ask().reason is Reason.REVOKED
+
+
+def test_who_is_genuine_is_back_a_minute_after_the_clock_is_right(github: GitHub) -> None:
+    world = Real(github)
+    assert world.ask().allowed
+    github.add(world.mint(reference.document(artifacts=[])))
+    right = world.times.wall
+    world.times.wall -= 86400
+    world.times.steady += 601
+    assert world.ask().reason is Reason.SIGNING_TIME
+    world.times.wall = right
+    world.times.steady += 61
+    assert world.ask().allowed
