@@ -17,6 +17,8 @@ VERBS: Final = {
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
     "explain": "say why evidence is not what was expected",
+    "verify": "may this VM in? a token, quote or bundle in, a verdict out",
+    "trust": "show the root of trust for signatures, or fetch it anew",
     "serve": "answer control planes over HTTP: may this VM in?",
 }
 _EPILOG: Final = """\

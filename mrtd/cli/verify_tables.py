@@ -1,0 +1,142 @@
+"""Verdicts for people and for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from mrtd.cli.verify_inputs import Answer, Source
+from mrtd.printable import printable
+from mrtd.verifier.policy import Policy
+from mrtd.verifier.verdict import Check, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_SHOWN: Final = 32
+_STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.NOT_CHECKED: ""}
+
+
+def to_json(
+    answers: list[Answer], sources: list[Source], policy: Policy, now: datetime
+) -> dict[str, Any]:
+    """The answers as JSON types, all values whole."""
+    return {
+        "schema": "mrtd.verify/1",
+        "time": now,
+        "policy": policy.digest,
+        "sources": [
+            {**one._asdict(), "age_days": _age(one, now), "alarm": _alarm(one, policy, now)}
+            for one in sources
+        ],
+        "results": [
+            {
+                "input": one.input.name,
+                "kind": one.input.kind,
+                "td_verified": one.td,
+                "answer": _answer(one),
+                "verdict": msgspec.to_builtins(one.verdict),
+            }
+            for one in answers
+        ],
+    }
+
+
+def print_answers(
+    answers: list[Answer], sources: list[Source], policy: Policy, now: datetime
+) -> None:
+    """Tables of 80 columns."""
+    from rich.text import Text  # noqa: PLC0415 - only for people
+
+    from mrtd.cli.tables import console  # noqa: PLC0415 - ditto
+
+    out = console()
+    for one in answers:
+        out.print(
+            Text(f"{printable(one.input.name)}: {one.input.kind}", style="bold"), soft_wrap=True
+        )
+        out.print(_checks(one.verdict))
+        _print_verdict(out, one)
+    for source in sources:
+        text = f"{source.what:<10}  {printable(source.name)}"
+        if source.dated is not None:
+            text += f", of {source.dated:%Y-%m-%d}, {_age(source, now)} days old"
+        if source.expires is not None:
+            text += f", expires {source.expires:%Y-%m-%d}"
+        out.print(Text(text), soft_wrap=True)
+        if (alarm := _alarm(source, policy, now)) is not None:
+            out.print(Text(f"ALARM       {alarm}", style="bold red"))
+
+
+def _print_verdict(out: Console, one: Answer) -> None:
+    from rich.text import Text  # noqa: PLC0415 - only for people
+
+    verdict = one.verdict
+    style = "bold green" if verdict.allowed else "bold red"
+    why = "" if verdict.reason is None else f", {verdict.reason}"
+    out.print(Text(f"\n{_answer(one).upper()} ({verdict.status}{why})", style=style))
+    out.print(Text(printable(verdict.message)))
+    if verdict.labels:
+        out.print(Text(f"labels: {', '.join(verdict.labels)}", style="yellow"))
+    if verdict.attestation is not None:
+        found = verdict.attestation
+        out.print(Text(printable(
+            f"signed {found.signed_at:%Y-%m-%d %H:%M} UTC by {found.signer}; from {found.source}"
+        )))  # fmt: skip
+    if verdict.retry_after is not None:
+        out.print(Text(f"asking again makes sense in {verdict.retry_after} s"))
+    out.print()
+
+
+def _answer(one: Answer) -> str:
+    """What a verdict means; nobody is admitted of whom no TD was verified."""
+    verdict = one.verdict
+    if verdict.allowed:
+        return "admitted" if one.td else "attested"
+    unknown = verdict.reason is not None and verdict.reason.could_not_check
+    return "could not be checked" if unknown else "refused"
+
+
+def _checks(verdict: Verdict) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - only for people
+    from rich.text import Text  # noqa: PLC0415 - ditto
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    for one in verdict.checks:
+        standing = one.outcome if one.ok or one.outcome is not Outcome.FAILED else "FAILED"
+        table.add_row(
+            Text(str(standing), style=_STYLES[one.outcome]), Text(one.name), Text(_facts(one))
+        )
+    return table
+
+
+def _facts(one: Check) -> str:
+    """Expected and observed where that matters; the observed value, cut, where it does not."""
+    if one.ok:
+        text = printable(one.observed)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return f"expected {printable(one.expected)}\nfound {printable(one.observed)}"
+
+
+def _age(source: Source, now: datetime) -> int | None:
+    return None if source.dated is None else (now - _utc(source.dated)).days
+
+
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _alarm(source: Source, policy: Policy, now: datetime) -> str | None:
+    """What is wrong with the age of a source, if anything; verdicts have it as checks or labels."""
+    limit, age = policy.trust_root.maximum_age_days, _age(source, now)
+    if source.what == "trust root" and age is not None and age > limit:
+        return f"{age} days old, the limit is {limit}: mrtd trust refresh"
+    if source.expires is not None and _utc(source.expires) < now:
+        return "expired: fetch it again"
+    return None
