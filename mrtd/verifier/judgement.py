@@ -108,7 +108,8 @@ def judge(
 ) -> Judgement:
     """Any attestation that passes admits; a revocation beats any number of them.
 
-    So does a document of the trusted workflow that cannot be read: it may be a revocation.
+    So does a document of the trusted workflow that cannot be read, and a bundle that could not be
+    verified for now: it may be a revocation.
     """
     judged = sorted(
         (_judge_one(candidate, claims, policy, ledger, now) for candidate in candidates),
@@ -116,7 +117,7 @@ def judge(
     )
     common = [ledger.check_launch(claims)]
     common += [_other_revoked(one) for one in judged if one.revoked]
-    common += [c for one in judged for c in one.checks if c.reason is Reason.STATEMENT_MALFORMED]
+    common += [c for one in judged for c in one.checks if _may_revoke(c.reason)]
     best = judged[0] if judged else None
     found = check(
         "attested",
@@ -180,6 +181,11 @@ def _distance(judged: Judged) -> tuple[bool, bool, bool, int]:
     match = judged.match
     failed = sum(not c.ok for c in judged.checks)
     return (not judged.ok, match is None or not match.same_registers, match is None, failed)
+
+
+def _may_revoke(reason: Reason | None) -> bool:
+    """Whether it is not known what a document says, or whether it is genuine."""
+    return reason is not None and (reason is Reason.STATEMENT_MALFORMED or reason.could_not_check)
 
 
 def _other_revoked(judged: Judged) -> Check:
