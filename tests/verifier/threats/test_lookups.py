@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ import pytest
 
 from fixtures import reference
 from fixtures.reference import launch, revocation
-from mrtd.verifier.verdict import Reason
+from mrtd.verifier.bundle import LateSigstore, Opened, bundle_digest
+from mrtd.verifier.verdict import Reason, check
 from tests.lab.answers import ADMITTED, Answer, answer
 from tests.lab.flaws import Flaw
 from tests.lab.world import RELEASE, World, claims_of
@@ -278,3 +280,22 @@ def test_a_policy_that_became_stricter_holds_for_the_disk_too(tmp_path: Path) ->
     strict = World(f'{kept(tmp_path / "store")}[identity]\nref = "refs/heads/stable"\n')
     strict.github.down = True
     assert judged(strict) == DOWN
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if r.could_not_check])
+def test_a_bundle_that_cannot_be_verified_for_now_may_be_a_revocation(reason: Reason) -> None:
+    """As where ``gh`` has no answer in time: one that passes does not outweigh it."""
+    world = World()
+    world.publish(DOCUMENT)
+    odd = world.publish(DOCUMENT)
+    genuine = LateSigstore(world.root)
+
+    class Hesitant:
+        def open(self, bundle: bytes, *, now: datetime) -> Opened:
+            if bundle_digest(bundle) != bundle_digest(odd):
+                return genuine.open(bundle, now=now)
+            refused = check("gh", reason, ok=False, expected="x", observed="y", source="gh")
+            return Opened((refused,), None)
+
+    verdict = world.another(opener=Hesitant()).verify_claims(claims_of())
+    assert answer(verdict) == (503, reason, "gh")
