@@ -13,9 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
 from fixtures.quotes import build_quote
@@ -39,7 +42,22 @@ from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
 from mrtd.launch.spec import read_spec
+from mrtd.reference import read_statement
+from mrtd.reference.strict_json import read_json
 from mrtd.registers import ZERO, RegisterName, Target
+from mrtd.verifier.bundle import LateSigstore, bundle_digest
+from mrtd.verifier.clock import Clock
+from mrtd.verifier.fetch import Response
+from mrtd.verifier.github import GitHubLookup
+from mrtd.verifier.jwks import KeySource, read_keys
+from mrtd.verifier.lookup import peek
+from mrtd.verifier.policy import LookupPolicy, TokenPolicy
+from mrtd.verifier.settings import read_policy
+from mrtd.verifier.snappy import decode_bundle_body
+from mrtd.verifier.token import check_token
+from mrtd.verifier.token_claims import read_claims
+from mrtd.verifier.trust_root import load_trust_root
+from mrtd.verifier.verdict import Reason
 
 _FOLDER: Final = Path(__file__).resolve().parents[1] / ".cache" / "fuzz"
 _SEED: Final = 1  # the same run finds the same things
@@ -110,6 +128,97 @@ def _text(data: bytes) -> None:
     read_spec(data.decode("utf-8", "replace"), origin="fuzz")
 
 
+def _bundle(data: bytes) -> None:
+    """A bundle that nobody signed must not be genuine, whatever is in it."""
+    peek(data)
+    bundle_digest(data)
+    opened = _sigstore().open(data, now=datetime.now(UTC))
+    if opened.signed is not None or all(check.ok for check in opened.checks):
+        raise AssertionError("genuine")
+
+
+@cache
+def _sigstore() -> LateSigstore:
+    return LateSigstore(load_trust_root())
+
+
+@dataclass(frozen=True, slots=True)
+class _Always:
+    """A `Fetch` with one answer."""
+
+    answer: Response
+
+    def __call__(
+        self, url: str, *, headers: Mapping[str, str], limit: int, timeout: float
+    ) -> Response:
+        del url, headers, limit, timeout
+        return self.answer
+
+
+def _rest(data: bytes) -> None:
+    """Headers up to an empty line, and GitHub's answer; every bundle's host answers the same."""
+    head, _, body = data.partition(b"\n\n")
+    lines = [line.partition(":") for line in head.decode("latin-1").split("\n")]
+    answer = Response(200, {name.lower(): value.strip() for name, _, value in lines}, body)
+    lookup = GitHubLookup(
+        LookupPolicy(),
+        repository="devopsdefender/dd",
+        repository_id="1000001",
+        fetch=_Always(answer),
+        clock=Clock(wall=lambda: 0.0, steady=lambda: 0.0),
+        sleep=lambda _: None,
+    )
+    found = lookup("0" * 64, priority=False)
+    if "internal error" in found.message:
+        raise AssertionError(found.message)
+
+
+def _token(data: bytes) -> None:
+    """A whole token, whose key nobody knows; and the claims of one that is genuine."""
+    policy = TokenPolicy()
+    keys = KeySource(policy, _Always(Response(404, {}, b"")), Clock())
+    text = data.decode("utf-8", "replace")
+    checked = check_token(text, keys=keys, policy=policy, now=0.0)
+    if checked.ok or any(c.reason is Reason.INTERNAL_ERROR for c in checked.checks):
+        raise AssertionError(checked.checks)
+    claims = read_json(data, origin="fuzz")
+    if isinstance(claims, dict):
+        read_claims(claims)
+
+
+def _policy(data: bytes) -> None:
+    ids = {"DD_TRUSTED_REPO_ID": "1", "DD_TRUSTED_OWNER_ID": "2"}
+    read_policy(data.decode("utf-8", "replace"), ids)
+
+
+_SIGSTORE_BUNDLE: Final = b"""\
+{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"certificate":\
+{"rawBytes":"MAA="},"tlogEntries":[{"logIndex":"1","logId":{"keyId":"AAAA"},"kindVersion":{"kind":\
+"dsse","version":"0.0.1"},"integratedTime":"1795000000","inclusionPromise":{"signedEntryTimestamp":\
+"AAAA"},"inclusionProof":{"logIndex":"1","rootHash":"AAAA","treeSize":"2","hashes":["AAAA"],\
+"checkpoint":{"envelope":"rekor.example - 1\\n2\\nAAAA\\n\\n"}},"canonicalizedBody":"e30="}],\
+"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"MAA="}]}},"dsseEnvelope":\
+{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"AAAA"}]}}"""
+_ANSWER: Final = b"""\
+Content-Type: application/json
+Link: <https://api.github.com/repositories/1000001/attestations/sha256:%s?after=x>; rel="next"
+
+{"attestations":[{"bundle":{"mediaType":"x"},"repository_id":1000001},{"bundle":null,"bundle_url":\
+"https://a.blob.core.windows.net/1.json.sn?sig=x","repository_id":1000001}]}""" % (b"0" * 64)
+_CLAIMS: Final = b"""\
+{"attester_type":"TDX","attester_tcb_status":"UpToDate","dbgstat":"disabled","tdx_mrtd":"%s","tdx":\
+{"tdx_rtmr0":"%s","attester_runtime_data":{"nonce":"AA=="}}}""" % (b"11" * 48, b"22" * 48)
+_POLICY: Final = b"""\
+mode = "enforce"
+[identity]
+triggers = ["push", "workflow_dispatch"]
+[lookup]
+github = "preferred"
+[release.revoked]
+tags = ["v1"]
+"""
+_JWKS: Final = b'{"keys":[{"kty":"RSA","kid":"a","n":"' + b"_" * 342 + b'8","e":"AQAB"}]}'
+
 _IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
 _SPEC: Final = b"""\
 schema = "mrtd.launch/1"
@@ -145,6 +254,8 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "event-log": FuzzTarget(
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),
+    "github-answer": FuzzTarget(_rest, (_ANSWER,)),
+    "jwks": FuzzTarget(read_keys, (_JWKS,)),
     "kernel": FuzzTarget(
         lambda data: read_kernel_facts(memoryview(data), origin="fuzz"), (build_bzimage(),)
     ),
@@ -152,14 +263,31 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         lambda data: authenticode(memoryview(data), origin="fuzz"),
         (build_bzimage(), build_bzimage(certificate=win_certificate(b"x"), pe32=True)),
     ),
+    "policy": FuzzTarget(_policy, (_POLICY,)),
     "quote": FuzzTarget(
         lambda data: read_quote(data, origin="fuzz"), (build_quote(), build_quote(version=5))
     ),
+    "sigstore-bundle": FuzzTarget(_bundle, (_SIGSTORE_BUNDLE,)),
+    "snappy": FuzzTarget(
+        lambda data: decode_bundle_body(data, limit=1 << 20),
+        (b"\x05\x10hello", b"\xff\x06\0\0sNaPpY", b"{}"),
+    ),
     "spec": FuzzTarget(_text, (_SPEC,)),
+    "statement": FuzzTarget(
+        lambda data: read_statement(data, origin="fuzz"),
+        tuple(
+            reference.encoded(reference.statement(made))
+            for made in (
+                reference.document(),
+                reference.revoking(reference.revocation("launch", "ab" * 32)),
+            )
+        ),
+    ),
     "tdvf": FuzzTarget(
         lambda data: read_tdvf(memoryview(data), origin="fuzz"),
         (_IMAGE, build_tdvf(table=False, legacy=True)),
     ),
+    "token": FuzzTarget(_token, (_CLAIMS,)),
     "variables": FuzzTarget(
         lambda data: read_variables(memoryview(data), origin="fuzz"),
         (build_varstore([Variable(GLOBAL, "PK", b"key")]), build_varstore(authenticated=False)),
