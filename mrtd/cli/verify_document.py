@@ -55,7 +55,7 @@ def ask_about_registers(
     judgement = judge(pool.candidates, claims, policy, verifier.ledger, now)
     attested = tuple(not_made(c.name, _NO_TD) if c.name in _OF_TD else c for c in judgement.checks)
     verdict = compose(
-        (*own, pool.lookup, *attested),
+        (*own, pool.lookup, *attested, *pool.dated_ahead),
         policy,
         labels=(LABEL, *pool.labels),
         judgement=judgement,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -10,13 +11,13 @@ import msgspec
 from mrtd.cli.verify_inputs import Answer, Source
 from mrtd.printable import printable
 from mrtd.verifier.policy import Policy
-from mrtd.verifier.verdict import Check, Outcome, Verdict
+from mrtd.verifier.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-_SHOWN: Final = 32
+_SHOWN: Final = 40
+_FOLDED: Final = 57
 _STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.NOT_CHECKED: ""}
 
 
@@ -58,7 +59,7 @@ def print_answers(
         out.print(
             Text(f"{printable(one.input.name)}: {one.input.kind}", style="bold"), soft_wrap=True
         )
-        out.print(_checks(one.verdict))
+        _print_checks(out, one.verdict)
         _print_verdict(out, one)
     for source in sources:
         text = f"{source.what:<10}  {printable(source.name)}"
@@ -100,28 +101,26 @@ def _answer(one: Answer) -> str:
     return "could not be checked" if unknown else "refused"
 
 
-def _checks(verdict: Verdict) -> Table:
-    from rich.table import Table  # noqa: PLC0415 - only for people
-    from rich.text import Text  # noqa: PLC0415 - ditto
+def _print_checks(out: Console, verdict: Verdict) -> None:
+    """A line for each check; expected and found, whole, below those that decide something."""
+    from rich.text import Text  # noqa: PLC0415 - only for people
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1, overflow="fold")
     for one in verdict.checks:
-        standing = one.outcome if one.ok or one.outcome is not Outcome.FAILED else "FAILED"
-        table.add_row(
-            Text(str(standing), style=_STYLES[one.outcome]), Text(one.name), Text(_facts(one))
-        )
-    return table
+        standing = "FAILED" if one.outcome is Outcome.FAILED and not one.ok else str(one.outcome)
+        line = Text(f"{standing:<11}  ", style=_STYLES[one.outcome])
+        if one.ok:
+            line.append(f"{one.name:<25}  {_cut(printable(one.observed))}", style="default")
+        else:
+            line.append(one.name, style="bold")
+        out.print(line)
+        if not one.ok:
+            for what, value in (("expected", one.expected), ("found", one.observed)):
+                for number, part in enumerate(wrap(printable(value), _FOLDED) or [""]):
+                    out.print(Text(f"{'':13}{'' if number else what:<10}{part}"))
 
 
-def _facts(one: Check) -> str:
-    """Expected and observed where that matters; the observed value, cut, where it does not."""
-    if one.ok:
-        text = printable(one.observed)
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return f"expected {printable(one.expected)}\nfound {printable(one.observed)}"
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _age(source: Source, now: datetime) -> int | None:

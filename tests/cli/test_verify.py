@@ -18,13 +18,15 @@ from fixtures import dcap, reference
 from fixtures.quotes import Td
 from mrtd.cli import verify_inputs
 from mrtd.cli.main import main
+from mrtd.cli.verify_document import ask_about_registers
+from mrtd.document import read_document
 from mrtd.evidence.bundle import bundle_of, encode_bundle
 from mrtd.verifier.verdict import Reason
 from mrtd.verifier.verifier import Verifier
 from tests.lab.identity import OWNER_ID, REPOSITORY_ID, GitHubIdentity
 from tests.lab.instance import default_instance
 from tests.lab.trust_authority import Recipe, TrustAuthority
-from tests.lab.world import NOW, RELEASE, ListedGitHub
+from tests.lab.world import NOW, RELEASE, ListedGitHub, World, claims_of
 from tests.launches import Launch
 
 Json = dict[str, Any]
@@ -386,6 +388,79 @@ def test_what_is_revoked_is_not_attested(desk: Desk) -> None:
     desk.publish(revoking)
     code, found = desk.verdict(document(desk))
     assert (code, found["verdict"]["reason"]) == (1, Reason.REVOKED)
+
+
+def _nothing(_: World) -> None:
+    """Nobody attested it."""
+
+
+def _published(world: World) -> None:
+    world.publish(reference.document())
+
+
+def _revoked(world: World) -> None:
+    world.publish(reference.document())
+    revoking = reference.revoking(
+        reference.revocation("tag", "v1.4.0", 413), launches=(reference.launch(),)
+    )
+    revoking["release"] |= {"sequence": 413, "tag": "v1.4.1"}
+    world.publish(revoking)
+
+
+def _newer(world: World) -> None:
+    world.publish(reference.document())
+    newer = reference.document(reference.launch(image="newer"))
+    newer["release"] |= {"sequence": 413, "tag": "v1.4.1"}
+    newer["lifecycle"] |= {"current": []}
+    world.verifier.learn(world.mint(newer))
+
+
+def _of_the_future(world: World) -> None:
+    world.publish(reference.document())
+    world.publish(reference.document(), at=NOW + timedelta(days=1))
+
+
+def _strangers(world: World) -> None:
+    world.publish(reference.document(), GitHubIdentity.foreign_caller())
+
+
+def _down(world: World) -> None:
+    world.github.down = True
+
+
+def _unreadable(world: World) -> None:
+    world.publish(reference.document())
+    payload = reference.encoded(reference.statement(reference.document(schema="mrtd.reference/9")))
+    bundle = world.mint(payload)
+    for subject in reference.subjects(reference.document()):
+        world.github.add(bundle, subject["digest"]["sha256"])
+
+
+def _not_covered(world: World) -> None:
+    rows = [r for r in reference.coverage() if r["input"] != "rootfs"]
+    world.publish(reference.document(reference.launch(coverage=rows)))
+
+
+SITUATIONS: Final = [
+    _nothing, _published, _revoked, _newer, _of_the_future, _strangers, _down, _unreadable,
+    _not_covered,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_registers_get_the_answer_that_a_td_would_get(
+    desk: Desk, situation: Callable[[World], None]
+) -> None:
+    """Both ways to ask are one way to judge."""
+    made = read_document(document(desk).read_bytes(), origin="test")
+    world = World()
+    situation(world)
+    of_td = world.verifier.verify_claims(claims_of(), now=NOW)
+    world = World()
+    situation(world)
+    asked = ask_about_registers(world.verifier, made, (), NOW, origin="test")
+    assert (asked.allowed, asked.reason) == (of_td.allowed, of_td.reason)
+    assert asked.allowed is (situation is _published)
 
 
 def test_observe_mode_attests_nothing(desk: Desk) -> None:
