@@ -226,6 +226,10 @@ class Attestations:
             if old is not None and self._clock.steady() - old.at >= self._policy.cache.hard_seconds:
                 self._attested.drop(digest)
                 old = None
+            if old is not None:
+                # what was found and says nothing may be a revocation: the old list hides it not
+                mute = tuple(candidate for candidate in listed if candidate.values is None)
+                old = Known((*old.listed, *mute), old.at)
             return old, failed
         known = Known(listed, self._clock.steady())
         if any(candidate.values for candidate in listed) and not _dated_ahead(listed):
