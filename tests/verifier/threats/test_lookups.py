@@ -299,3 +299,42 @@ def test_a_bundle_that_cannot_be_verified_for_now_may_be_a_revocation(reason: Re
 
     verdict = world.another(opener=Hesitant()).verify_claims(claims_of())
     assert answer(verdict) == (503, reason, "gh")
+
+
+def test_what_a_partial_list_has_that_cannot_be_read_is_not_outweighed_by_an_older_list() -> None:
+    """GitHub lists an unreadable document of the trusted workflow, and an entry without bundle."""
+    world = World()
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    digest = reference.subjects(DOCUMENT)[1]["digest"]["sha256"]
+    unreadable = reference.changed(reference.statement(DOCUMENT), "predicate.comment", "x")
+    world.github.add(world.mint(reference.encoded(unreadable)), digest)
+    world.github.add(b"null", digest)
+    world.times.pass_by(SOFT)
+    assert judged(world) == (403, Reason.STATEMENT_MALFORMED, "statement")
+
+
+@pytest.mark.xfail(strict=True, reason="DEFECT: what the disk has is read once, verified or not")
+def test_what_the_disk_has_counts_although_it_cannot_be_verified_at_the_start(
+    tmp_path: Path,
+) -> None:
+    """As where ``gh`` is slow to start: the newer release in the store must not be forgotten."""
+    world = World(kept(tmp_path / "store"))
+    world.publish(DOCUMENT)
+    world.publish(newer(), NEWER)
+    assert answer(world.verifier.verify_claims(claims_of(launch(image="newer")))) == ADMITTED
+    genuine = LateSigstore(world.root)
+    calls: list[bytes] = []
+
+    class SlowToStart:
+        def open(self, bundle: bytes, *, now: datetime) -> Opened:
+            calls.append(bundle)
+            if len(calls) > 1:
+                return genuine.open(bundle, now=now)
+            late = check(
+                "gh", Reason.TOOL_MISSING, ok=False, expected="x", observed="y", source="gh"
+            )
+            return Opened((late,), None)
+
+    verdict = world.another(opener=SlowToStart()).verify_claims(claims_of())
+    assert not verdict.allowed
