@@ -16,7 +16,7 @@ from mrtd.verifier.verdict import Outcome, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SHOWN: Final = 40
+_SHOWN: Final = 37
 _FOLDED: Final = 57
 _STYLES: Final = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.NOT_CHECKED: ""}
 
