@@ -81,7 +81,12 @@ class ListedGitHub:
             self.listed[digest].append(bundle)
 
     def __call__(
-        self, url: str, *, headers: Mapping[str, str], limit: int, timeout: float
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],  # noqa: ARG002 - the interface
+        limit: int,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
     ) -> Response:
         """`Fetch`: an answer as of 2022-11-28 with inline bundles."""
         digest = urlsplit(url).path.rpartition("sha256:")[2].rpartition("%3A")[2]
