@@ -4,7 +4,13 @@ What a verifier compares a TD with (RFC 9334, "Reference Values"). docs/referenc
 explains the format; the modules of this package say where things are.
 """
 
-from mrtd.reference.digests import launch_bytes, launch_digest, mrtd_digest
+from mrtd.reference.digests import (
+    launch_bytes,
+    launch_digest,
+    mrtd_digest,
+    revocations_bytes,
+    revocations_digest,
+)
 from mrtd.reference.document import (
     Artifact,
     BitRule,
@@ -82,5 +88,7 @@ __all__ = [
     "read_result",
     "read_statement",
     "result_digest",
+    "revocations_bytes",
+    "revocations_digest",
     "subjects",
 ]

@@ -14,6 +14,7 @@ from mrtd.registers import Sha384
 
 LAUNCH_PREFIX: Final = b"mrtd.launch/v1\0"
 """What keeps a launch digest from being the digest of anything else."""
+REVOCATIONS_PREFIX: Final = b"mrtd.revocations/v1\0"
 
 
 def mrtd_digest(mrtd: Sha384) -> str:
@@ -40,6 +41,21 @@ def launch_bytes(mrtd: Sha384, rtmr1: Sha384, rtmr2: Sha384) -> bytes:
 def launch_digest(mrtd: Sha384, rtmr1: Sha384, rtmr2: Sha384) -> str:
     """SHA-256 over `launch_bytes`, lower-case hex. Raises `MalformedStatement`."""
     return hashlib.sha256(launch_bytes(mrtd, rtmr1, rtmr2)).hexdigest()
+
+
+def revocations_bytes(repository: str, channel: str) -> bytes:
+    """What a revocations digest is over: the prefix, ``owner/name``, NUL, and the git ref."""
+    return REVOCATIONS_PREFIX + repository.encode() + b"\0" + channel.encode()
+
+
+def revocations_digest(repository: str, channel: str) -> str:
+    """SHA-256 over `revocations_bytes`, lower-case hex.
+
+    Under it stands each document that revokes something for the first time. That list stays short,
+    so a verifier can read all of it whatever it is asked about: a revoked MRTD or tag is found by
+    who only ever asks for launches.
+    """
+    return hashlib.sha256(revocations_bytes(repository, channel)).hexdigest()
 
 
 def _measured(name: str, value: Sha384) -> bytes:

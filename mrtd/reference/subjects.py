@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from mrtd.errors import MalformedStatement
-from mrtd.reference.digests import mrtd_digest
+from mrtd.reference.digests import mrtd_digest, revocations_digest
 from mrtd.reference.document import Launch, ReferenceValues, Revocation
 from mrtd.reference.fields import Object
 from mrtd.registers import Sha384
@@ -21,7 +21,10 @@ TDX_MRTD: Final = "tdx-mrtd"
 TDX_LAUNCH: Final = "tdx-launch"
 REVOKED_MRTD: Final = "revoked-tdx-mrtd"
 REVOKED_LAUNCH: Final = "revoked-tdx-launch"
-SUBJECT_NAMES: Final = frozenset({TDX_MRTD, TDX_LAUNCH, REVOKED_MRTD, REVOKED_LAUNCH})
+REVOCATIONS: Final = "tdx-revocations"
+SUBJECT_NAMES: Final = frozenset({
+    TDX_MRTD, TDX_LAUNCH, REVOKED_MRTD, REVOKED_LAUNCH, REVOCATIONS,
+})  # fmt: skip
 SUBJECT_LIMIT: Final = 1024  # of GitHub's actions/attest and of sigstore-go
 
 
@@ -37,8 +40,9 @@ def subjects(values: ReferenceValues) -> tuple[Subject, ...]:
 
     Per launch ``tdx-mrtd`` (with MRTD itself as ``sha384``) and, if MRTD, RTMR1 and RTMR2 are all
     exact, ``tdx-launch``; then the artifacts; then ``revoked-tdx-mrtd`` and ``revoked-tdx-launch``,
-    so that who asks about a revoked digest finds the revocation. Of several with the same SHA-256,
-    the first stays.
+    so that who asks about a revoked digest finds the revocation; and ``tdx-revocations`` if the
+    document is the first to revoke something, so that who follows the channel finds it. Of several
+    with the same SHA-256, the first stays.
 
     Raises:
         MalformedStatement: more than `SUBJECT_LIMIT`, a register is zero, or a revoked MRTD is
@@ -64,6 +68,10 @@ def _all(values: ReferenceValues) -> Iterator[Subject]:
         yield Subject(name=artifact.name, digest={"sha256": artifact.sha256})
     for revocation in values.lifecycle.revoked:
         yield from _of_revocation(revocation)
+    release = values.release
+    if any(row.sequence == release.sequence for row in values.lifecycle.revoked):
+        digest = revocations_digest(release.repository, release.channel)
+        yield Subject(name=REVOCATIONS, digest={"sha256": digest})
 
 
 def _of_launch(launch: Launch) -> Iterator[Subject]:

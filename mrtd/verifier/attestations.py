@@ -9,7 +9,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from mrtd.reference import ReferenceValues, launch_digest, mrtd_digest, subjects
+from mrtd.reference import (
+    ReferenceValues,
+    launch_digest,
+    mrtd_digest,
+    revocations_digest,
+)
 from mrtd.verifier.bundle import Opened, bundle_digest
 from mrtd.verifier.cache import Bounded, Flights
 from mrtd.verifier.claims import TdClaims
@@ -19,6 +24,8 @@ from mrtd.verifier.judgement import Candidate
 from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.lookup import Found, Lookup
 from mrtd.verifier.policy import Policy
+from mrtd.verifier.recall import recall
+from mrtd.verifier.sources import is_about
 from mrtd.verifier.statement import read_signed
 from mrtd.verifier.store import BundleStore
 from mrtd.verifier.verdict import Check, Reason, check, not_made
@@ -43,10 +50,10 @@ class AskGitHub(Protocol):
 
 
 class FolderLookup(Protocol):
-    """Looks a digest up in the operator's folder; never raises."""
+    """Reads the operator's folder; never raises."""
 
-    def __call__(self, digest: str) -> Lookup:
-        """Look a digest up."""
+    def __call__(self) -> Lookup:
+        """All bundles in it."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -95,7 +102,7 @@ class Attestations:
         policy: of the verifier.
         opener: for bundles.
         ask: GitHub; None if it is never asked.
-        folder: bundles of the operator's folder by subject digest; None without one.
+        folder: bundles of the operator's folder; None without one.
         store: for bundles across restarts; None for none.
     """
 
@@ -112,19 +119,23 @@ class Attestations:
     ) -> None:
         self._policy, self._opener, self._ask, self._folder = policy, opener, ask, folder
         self._ledger, self._store, self._clock = ledger, store, clock
-        entries = policy.cache.entries
+        entries, self._hard = policy.cache.entries, policy.cache.hard_seconds
         self._attested: Bounded[str, Known] = Bounded(entries)
         self._unattested: Bounded[str, Known] = Bounded(entries)
         self._opened: Bounded[str, Candidate] = Bounded(entries)
         self._flights: Flights[str, tuple[Known | None, Lookup]] = Flights()
         self._loading = threading.Lock()
         self._unloaded = store
+        identity = policy.identity
+        self._revocations = revocations_digest(identity.repository, identity.ref)
         self.lookups = 0
 
     def find(self, claims: TdClaims, presented: Iterable[bytes], now: datetime) -> Pool:
         """Everything known about a TD's measurements, looked up again if that is due."""
-        self._load(now)
-        pool = self._listed(claims, now)
+        unread = self._load(now)
+        pool = self._with_revocations(self._listed(claims, now), now)
+        if unread is not None:
+            pool = msgspec.structs.replace(pool, lookup=unread, lasting=False)
         given = [
             self._open(Found(bundle, _PRESENTED), now, listed=False)
             for bundle in tuple(presented)[:_PRESENTED_LIMIT]
@@ -156,7 +167,8 @@ class Attestations:
         labels: set[str] = set() if self._ask else {"github_not_asked"}
         at = self._clock.steady()
         for digest in self._digests(claims):
-            known, lookup = self._known(digest, claims, now)
+            priority = self._ledger.knows_firmware(claims)
+            known, lookup = self._known(digest, now, priority=priority)
             if known is not None:
                 found += known.listed
                 at = min(at, known.at)
@@ -180,6 +192,27 @@ class Attestations:
             lasting="stale" not in labels,
         )
 
+    def _with_revocations(self, pool: Pool, now: datetime) -> Pool:
+        """A pool, once it is known what the channel has revoked; in the ledger, mostly."""
+        known, lookup = self._known(self._revocations, now, priority=True)
+        if lookup.reason is not None and known is None:
+            return msgspec.structs.replace(
+                pool,
+                lookup=_lookup_check(lookup, "revocations"),
+                retry_after=lookup.retry_after,
+                lasting=False,
+            )
+        # what cannot be read may revoke
+        mute = tuple(c for c in (known.listed if known else ()) if c.values is None)
+        stale = lookup.reason is not None
+        return msgspec.structs.replace(
+            pool,
+            candidates=(*pool.candidates, *mute),
+            at=min(pool.at, known.at) if known else pool.at,
+            labels=tuple(sorted({*pool.labels, "stale"})) if stale else pool.labels,
+            lasting=pool.lasting and not stale,
+        )
+
     def _digests(self, claims: TdClaims) -> tuple[str, ...]:
         report, policy = claims.report, self._policy
         by_mrtd = mrtd_digest(report.mr_td)
@@ -188,15 +221,14 @@ class Attestations:
         by_launch = launch_digest(report.mr_td, report.rtmrs[1], report.rtmrs[2])
         return (by_launch, by_mrtd) if policy.lookup.by_mrtd else (by_launch,)
 
-    def _known(self, digest: str, claims: TdClaims, now: datetime) -> tuple[Known | None, Lookup]:
+    def _known(self, digest: str, now: datetime, *, priority: bool) -> tuple[Known | None, Lookup]:
         """What a digest has; past the soft lifetime it is looked up again, once for all who ask."""
         known = self._fresh(digest)
         if known is not None:
             return known, Lookup()
         future, mine = self._flights.join(digest)
         if mine:
-            priority = self._attested.get(digest) is not None
-            priority = priority or self._ledger.knows_firmware(claims)
+            priority = priority or self._attested.get(digest) is not None
             self._flights.land(digest, lambda: self._refresh(digest, priority=priority, now=now))
         return future.result()
 
@@ -218,12 +250,16 @@ class Attestations:
             return known, Lookup()
         self.lookups += 1
         lookup = self._ask(digest, priority=priority) if self._ask else Lookup()
-        lookups = [lookup, *([self._folder(digest)] if self._folder else [])]
-        listed = tuple(self._open(found, now) for one in lookups for found in one.bundles)
+        folder = self._folder() if self._folder else Lookup()
+        lookups = [lookup, folder]
+        listed = tuple(self._open(found, now) for found in lookup.bundles)
+        # of the folder all is opened, and teaches; what is about the digest counts besides
+        opened = [(found, self._open(found, now)) for found in folder.bundles]
+        listed += tuple(made for found, made in opened if is_about(found.bundle, digest))
         failed = next((one for one in reversed(lookups) if one.reason is not None), None)
         old = self._attested.get(digest)
         if failed is not None:
-            if old is not None and self._clock.steady() - old.at >= self._policy.cache.hard_seconds:
+            if old is not None and self._clock.steady() - old.at >= self._hard:
                 self._attested.drop(digest)
                 old = None
             if old is not None:
@@ -232,7 +268,11 @@ class Attestations:
                 old = Known((*old.listed, *mute), old.at)
             return old, failed
         known = Known(listed, self._clock.steady())
-        if any(candidate.values for candidate in listed) and not _dated_ahead(listed):
+        if digest == self._revocations:
+            self._attested.put(digest, known)
+            if self._store is not None:
+                self._store.note_revocations_read(self._clock.wall())
+        elif any(candidate.values for candidate in listed) and not _dated_ahead(listed):
             self._attested.put(digest, known)
         else:
             self._attested.drop(digest)
@@ -245,18 +285,23 @@ class Attestations:
 
         Only one that was ``listed`` may admit somebody after a restart.
         """
-        digest = bundle_digest(found.bundle)
-        candidate = self._opened.get(digest)
-        if candidate is None:
-            candidate = self._opened_anew(found, digest, now)
+        candidate = self._opened_once(found, now)
         if candidate.values is not None:
-            if self._opened.get(digest) is None:
-                self._opened.put(digest, candidate)
-                self._ledger.learn(candidate.values)
+            self._remember(candidate)
             if self._store is not None and found.source != _PRESENTED:
                 sequence, at = candidate.values.release.sequence, self._clock.wall()
-                self._store.put(digest, sequence, found.bundle, at if listed else None)
+                self._store.put(candidate.digest, sequence, found.bundle, at if listed else None)
         return msgspec.structs.replace(candidate, source=found.source)
+
+    def _remember(self, candidate: Candidate) -> None:
+        """Keep a genuine candidate, and what it says."""
+        if candidate.values is not None and self._opened.get(candidate.digest) is None:
+            self._opened.put(candidate.digest, candidate)
+            self._ledger.learn(candidate.values)
+
+    def _opened_once(self, found: Found, now: datetime) -> Candidate:
+        digest = bundle_digest(found.bundle)
+        return self._opened.get(digest) or self._opened_anew(found, digest, now)
 
     def _opened_anew(self, found: Found, digest: str, now: datetime) -> Candidate:
         checks, signed = self._opener.open(found.bundle, now=now)
@@ -280,34 +325,32 @@ class Attestations:
             if candidate.values is not None and candidate.digest not in still:
                 self._store.unlist(candidate.digest, candidate.values.release.sequence)
 
-    def _load(self, now: datetime) -> None:
-        """Bundles of earlier runs: all of them teach, those listed lately may admit (stale)."""
+    def _load(self, now: datetime) -> Check | None:
+        """Bundles of earlier runs: all of them teach, those listed lately may admit (stale).
+
+        What comes back is the check of one that cannot be verified yet: the next call tries again.
+        """
         if self._unloaded is None:
-            return
+            return None
         with self._loading:
             if (store := self._unloaded) is None:
-                return
-            by_digest: dict[str, list[Candidate]] = {}
-            age: dict[str, float] = {}
-            for stored in store.load():
-                digest = bundle_digest(stored.bundle)
-                candidate = self._opened_anew(Found(stored.bundle, "disk"), digest, now)
-                if candidate.values is None:
-                    continue
-                self._opened.put(digest, candidate)
-                self._ledger.learn(candidate.values)
-                old = self._clock.wall() - stored.listed_at
-                # a file from the future: the clock was set back, so its age is not known
-                if not 0 <= old < self._policy.cache.hard_seconds:
-                    continue
-                for subject in subjects(candidate.values):
-                    key = subject.digest["sha256"]
-                    by_digest.setdefault(key, []).append(candidate)
-                    age[key] = max(age.get(key, 0.0), old, self._policy.cache.soft_seconds)
-            for key, candidates in by_digest.items():
-                at = self._clock.steady() - age[key]
-                self._attested.put(key, Known(tuple(candidates), at))
+                return None
+            candidates, lists, unread = recall(
+                store,
+                lambda found: self._opened_once(found, now),
+                wall=self._clock.wall(),
+                lifetime=self._hard,
+                revocations=self._revocations,
+            )
+            for candidate in candidates:
+                self._remember(candidate)
+            if unread is not None:
+                return unread
+            soft = self._policy.cache.soft_seconds
+            for key, (listed, age) in lists.items():
+                self._attested.put(key, Known(listed, self._clock.steady() - max(age, soft)))
             self._unloaded = None
+            return None
 
 
 def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
@@ -315,9 +358,9 @@ def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
     return tuple(c for c in found if c.name == "not_in_the_future" and not c.ok)
 
 
-def _lookup_check(lookup: Lookup) -> Check:
+def _lookup_check(lookup: Lookup, name: str = "lookup") -> Check:
     return check(
-        "lookup",
+        name,
         lookup.reason or Reason.LOOKUP_UNAVAILABLE,
         ok=lookup.reason is None,
         expected="read to the end",

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from mrtd.errors import InputError, MrtdError, PolicyError, VerificationError
-from mrtd.reference import PAYLOAD_TYPE, PREDICATE_TYPE
+from mrtd.reference import PAYLOAD_TYPE, PREDICATE_TYPE, revocations_bytes
 from mrtd.reference.strict_json import convert, read_json
 from mrtd.registers import Sha384
 from mrtd.verifier.bundle import SIZE_LIMIT, Opened, Signed
@@ -151,7 +151,9 @@ def _envelope(tree: Any) -> tuple[str, bytes]:  # noqa: ANN401 - JSON
 
 
 def _subject(statement: Any) -> bytes:  # noqa: ANN401 - JSON
-    """Bytes whose SHA-256 is a subject: the MRTD of the first launch, or the first revoked one."""
+    """Bytes whose SHA-256 is a subject: the MRTD of the first launch, or of the first revoked one;
+    else those that a document has which is the first to revoke something.
+    """
     try:
         if statement["predicateType"] != PREDICATE_TYPE:
             raise VerificationError("the bundle's statement has another predicate type")
@@ -159,8 +161,11 @@ def _subject(statement: Any) -> bytes:  # noqa: ANN401 - JSON
         values = [launch["registers"]["mrtd"]["value"] for launch in document["launches"][:1]]
         rows = document["lifecycle"]["revoked"]
         values += [row["value"] for row in rows if row["kind"] == "mrtd"]
+        if not values and rows:
+            release = document["release"]
+            return revocations_bytes(release["repository"], release["channel"])
         return Sha384.fromhex(values[0], origin="MRTD").raw
-    except (KeyError, IndexError, TypeError, InputError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, InputError) as error:
         # gh takes a file, no digest; and this may be a revocation: not known, rather than no
         raise GhUnknown("the document names no MRTD, without which gh cannot verify it") from error
 

@@ -18,8 +18,10 @@ TOTAL_LIMIT: Final = 64 << 20
 _SOURCE: Final = "directory"
 
 
-def directory_bundles(folder: Path, digest: str) -> Lookup:
+def directory_bundles(folder: Path, digest: str | None = None) -> Lookup:
     """Bundles whose statement names a SHA-256 digest (64 hex digits) as a subject. Never raises.
+
+    Without a digest, all whose statement is a document of ours: what they revoke holds, too.
 
     All ``*.json`` (one bundle) and ``*.jsonl`` (one a line, as ``gh attestation download`` writes
     them) are read, by name. Links inside the directory are followed, as Kubernetes makes them.
@@ -51,15 +53,22 @@ def directory_bundles(folder: Path, digest: str) -> Lookup:
             what = (error.strerror if isinstance(error, OSError) else None) or str(error)
             problems.append(f"{name!a}: {what}")
             continue
-        found += [Found(text, f"directory, {name!a}") for text in texts if _ours(text, digest)]
-    message = "; ".join((f"directory: {len(found)} of sha256:{digest[:12]}...", *problems[:5]))
+        found += [Found(text, f"directory, {name!a}") for text in texts if is_about(text, digest)]
+    message = "; ".join((f"directory: {len(found)} of {_shown(digest)}", *problems[:5]))
     reason = Reason.LOOKUP_INCOMPLETE if problems else None
     return Lookup(bundles=tuple(found), reason=reason, message=message, source=_SOURCE)
 
 
-def _ours(bundle: bytes, digest: str) -> bool:
+def is_about(bundle: bytes, digest: str | None) -> bool:
+    """Whether a bundle's statement is ours, and names a digest; unknown counts as yes."""
     peeked = peek(bundle)
-    return peeked is None or (peeked.predicate_type == PREDICATE_TYPE and digest in peeked.sha256)
+    if peeked is None:
+        return True
+    return peeked.predicate_type == PREDICATE_TYPE and (digest is None or digest in peeked.sha256)
+
+
+def _shown(digest: str | None) -> str:
+    return "any digest" if digest is None else f"sha256:{digest[:12]}..."
 
 
 def _read(root: Path, name: str, limit: int) -> bytes:

@@ -17,6 +17,7 @@ from mrtd.errors import PolicyError
 from mrtd.verifier.bundle import SIZE_LIMIT
 
 _SUFFIX: Final = ".sigstore.json"
+_MARK: Final = "revocations-read"
 _ABANDONED: Final = 600.0
 """Age in seconds from which on an unfinished file is one of a process that was killed."""
 
@@ -107,6 +108,22 @@ class BundleStore:
             os.utime(self._path(digest, sequence), (0, 0))
         except OSError:
             self.failures += 1
+
+    def note_revocations_read(self, at: float) -> None:
+        """Remember when the channel's list of revocations was last read to its end."""
+        path = self._folder / _MARK
+        try:
+            path.touch(mode=0o600)
+            os.utime(path, (at, at))
+        except OSError:
+            self.failures += 1
+
+    def revocations_read_at(self) -> float | None:
+        """When that was, Unix time; None if it is not known."""
+        try:
+            return (self._folder / _MARK).lstat().st_mtime
+        except OSError:
+            return None
 
     def _path(self, digest: str, sequence: int) -> Path:
         return self._folder / f"{sequence:016d}-{digest}{_SUFFIX}"
