@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -90,6 +91,7 @@ class SigstoreVerifier:
         from sigstore.models import Bundle  # noqa: PLC0415 - heavy
 
         tree = read_json(data, origin="bundle", limit=SIZE_LIMIT)
+        _demand_one_spelling(tree)
         bundle = Bundle.from_json(data)
         seen: list[x509.Certificate] = []
         verifier = self._verifier_of(_log_id(tree))
@@ -175,16 +177,32 @@ class SigstoreVerifier:
 
     def _authority_periods(self, certificate: x509.Certificate) -> tuple[Period, ...]:
         """Periods of the CAs of the root that did issue the certificate."""
+        named = [one for one in self._authorities if one[0].subject == certificate.issuer]
+        if len(named) == 1 and named[0][1] is not None:
+            # sigstore has found a chain to a CA of this root, and only this one has that name
+            return (named[0][1],)
+        found = []
+        for authority, period in named:
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except Exception:  # noqa: BLE001, S112 - another key type or signature: not this one
+                continue
+            if period is not None:
+                found.append(period)
+        return tuple(found)
+
+    @cached_property
+    def _authorities(self) -> tuple[tuple[x509.Certificate, Period | None], ...]:
+        """All CA certificates of the root, which sigstore trusts alike; a period only for those
+        that may issue: the first of each chain.
+        """
         from cryptography import x509 as types  # noqa: PLC0415 - heavy
 
-        found = []
-        for chain, period in self.root.authorities:
-            try:
-                certificate.verify_directly_issued_by(types.load_der_x509_certificate(chain[0]))
-            except Exception:  # noqa: BLE001, S112 - another name, key type or signature: not this one
-                continue
-            found.append(period)
-        return tuple(found)
+        return tuple(
+            (types.load_der_x509_certificate(der), None if place else period)
+            for chain, period in self.root.authorities
+            for place, der in enumerate(chain)
+        )
 
     def _sct_periods(
         self, certificate: x509.Certificate
@@ -302,6 +320,19 @@ def _refused(reason: Reason, observed: str) -> Check:
     return check(
         "sigstore", reason, ok=False, expected="genuine", observed=observed, source="bundle"
     )
+
+
+def _demand_one_spelling(tree: object) -> None:
+    """Refuse keys such as ``log_id``, which sigstore takes for ``logId`` and nothing here does."""
+    level = [tree]
+    while level:
+        found = level.pop()
+        if isinstance(found, dict):
+            if any("_" in key for key in found):
+                raise VerificationError("the bundle has a key that is not in lowerCamelCase")
+            level += found.values()
+        elif isinstance(found, list):
+            level += found
 
 
 def _log_id(tree: dict[str, Any]) -> bytes:

@@ -157,10 +157,18 @@ def check(
     name: str, reason: Reason, *, ok: bool, expected: str, observed: str, source: str
 ) -> Check:
     """A check that was made: passed, or failed (could not be made, if the reason says so)."""
+    expected, observed = _one_line(expected), _one_line(observed)
     if ok:
         return Check(name, Outcome.PASSED, expected, observed, source)
     outcome = Outcome.NOT_CHECKED if reason.could_not_check else Outcome.FAILED
     return Check(name, outcome, expected, observed, source, reason)
+
+
+def _one_line(text: str) -> str:
+    """A text that breaks no line and moves no cursor, whoever wrote it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def not_made(name: str, why: str) -> Check:
@@ -203,7 +211,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         release: the release whose document matched; None if none did.
         shape: the launch of that document that matched.
         attestation: who signed it, when.
-        age: seconds since the attestations were looked up.
+        age: seconds since the attestations were looked up, when the verdict was made.
         retry_after: seconds after which asking again makes sense; None if it does not.
     """
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mrtd.verifier.attestations import Attestations, FolderLookup, OpenBundle, Pool
+from mrtd.verifier.attestations import Attestations, OpenBundle, Pool
 from mrtd.verifier.binding import Binding, check_binding
-from mrtd.verifier.bundle import LateSigstore
 from mrtd.verifier.cache import Bounded, Flights, Interrupted, Workers
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, HttpFetch
-from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.judgement import Judgement, judge
 from mrtd.verifier.jwks import KeySource
 from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.nonce import Nonces, TokenMemory
+from mrtd.verifier.parts import folder_of, lookup_of, opener_of, root_of, store_of
 from mrtd.verifier.policy import Policy
-from mrtd.verifier.sources import directory_bundles
-from mrtd.verifier.store import BundleStore
 from mrtd.verifier.td import check_td
 from mrtd.verifier.token import CheckedToken, check_token
-from mrtd.verifier.trust_root import TrustRoot, load_trust_root
+from mrtd.verifier.trust_root import TrustRoot
 from mrtd.verifier.verdict import Check, Reason, Verdict, check, not_made
 from mrtd.verifier.wording import compose
 
@@ -84,6 +80,9 @@ class Verifier:
         self.ledger = Ledger(policy.release)
         self.counters: Counter[str] = Counter()
         self.trust_root = trust_root
+        if opener is None:
+            self.trust_root = trust_root or root_of(policy)
+            opener = opener_of(policy, self.trust_root)
         fetch = fetch or HttpFetch()
         self._keys = KeySource(policy.token, fetch, self.clock)
         self._tokens = TokenMemory(clock=self.clock)
@@ -92,11 +91,11 @@ class Verifier:
         self._workers = Workers()
         self.attestations = Attestations(
             policy,
-            opener=opener or self._make_opener(),
-            ask=self._make_lookup(fetch, github_token),
-            folder=self._make_folder(),
+            opener=opener,
+            ask=lookup_of(policy, fetch, self.clock, github_token),
+            folder=folder_of(policy),
             ledger=self.ledger,
-            store=self._make_store(),
+            store=store_of(policy),
             clock=self.clock,
         )
 
@@ -232,7 +231,8 @@ class Verifier:
         self, token: str, binding: Binding, now: datetime
     ) -> tuple[CheckedToken, tuple[Check, ...]]:
         checked = check_token(token, keys=self._keys, policy=self.policy.token, now=now.timestamp())
-        return checked, self._check_binding(checked, binding, token.encode("utf-8", "replace"))
+        # str(): what is no text has been refused, and shall not raise here
+        return checked, self._check_binding(checked, binding, str(token).encode("utf-8", "replace"))
 
     def _check_binding(
         self, checked: CheckedToken, binding: Binding, evidence: bytes
@@ -274,7 +274,10 @@ class Verifier:
         kept = self._kept.get(key)
         if kept is None or kept.generation != self.ledger.generation:
             return None
-        return kept.verdict if self.clock.steady() < kept.until else None
+        if self.clock.steady() >= kept.until:
+            return None
+        self.counters["cache_hits"] += 1
+        return kept.verdict
 
     def _appraise(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
         checks = check_td(claims, self.policy)
@@ -357,32 +360,3 @@ class Verifier:
         except RuntimeError as error:  # closed just now, out of threads, or the process ends
             broken = error
             self._flights.land(key, lambda: self._broken(broken))
-
-    def _make_opener(self) -> OpenBundle:
-        if self.policy.identity.visibility == "private":
-            from mrtd.verifier.private_instance import GhVerifier  # noqa: PLC0415 - rare
-
-            return GhVerifier(self.policy)
-        if self.trust_root is None:
-            self.trust_root = load_trust_root(self.policy.trust_root.file)
-        return LateSigstore(self.trust_root)
-
-    def _make_lookup(self, fetch: Fetch, token: str | None) -> GitHubLookup | None:
-        if self.policy.lookup.github == "off":
-            return None
-        return GitHubLookup(
-            self.policy.lookup,
-            repository=self.policy.identity.repository,
-            repository_id=self.policy.identity.repository_id,
-            fetch=fetch,
-            clock=self.clock,
-            token=token,
-        )
-
-    def _make_folder(self) -> FolderLookup | None:
-        folder = self.policy.lookup.directory
-        return None if folder is None else partial(directory_bundles, folder)
-
-    def _make_store(self) -> BundleStore | None:
-        folder = self.policy.cache.directory
-        return None if folder is None else BundleStore(folder, self.policy.cache.entries)
