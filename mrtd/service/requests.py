@@ -12,6 +12,7 @@ import msgspec
 
 from mrtd.service.answers import Refusal
 from mrtd.verifier.binding import Binding, NonceBinding, ReportDataBinding
+from mrtd.verifier.verdict import Reason
 
 # "$" alone would match before a line end
 _BASE64URL: Final = r"^[A-Za-z0-9_-]*$(?!\n)"
@@ -178,8 +179,8 @@ def nonce_binding(nonce: str, public_key: str, proof: str, *, context: bytes) ->
 def binding_missing() -> Refusal:
     """The answer to evidence that nothing binds to this registration."""
     return Refusal(
-        403,
-        "binding_missing",
+        Reason.BINDING_MISSING.status,
+        Reason.BINDING_MISSING,
         "nothing binds the evidence to this registration: get a nonce, and send it with public key "
         "and proof (an operator can allow this with --binding none)",
     )

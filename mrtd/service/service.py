@@ -128,11 +128,10 @@ class Service:
         hits = verifier.counters["cache_hits"]
         yield from counted("mrtd_cache_hits", "Verdicts that were known already.", hits)
         yield from counted("mrtd_lookups", "Lookups of attestations.", attestations.lookups)
-        store = getattr(attestations, "_store", None)
         yield from counted(
             "mrtd_store_write_failures",
             "Bundles that could not be written to the disk.",
-            0 if store is None else store.failures,
+            attestations.store_failures,
         )
         yield from counted("mrtd_log_lines_dropped", "Lines not written.", self.log.dropped)
         highest = verifier.ledger.highest_sequence

@@ -156,6 +156,11 @@ class Attestations:
             lasting=False,
         )
 
+    @property
+    def store_failures(self) -> int:
+        """Bundles that could not be written to the disk, since start."""
+        return 0 if self._store is None else self._store.failures
+
     def learn(self, bundle: bytes, now: datetime) -> Candidate:
         """Take note of a release's document, whichever VM asks next."""
         self._load(now)

@@ -90,7 +90,7 @@ def test_an_agent_without_proof_is_refused_unless_the_operator_lets_it() -> None
     async def refused(fleet: Fleet) -> None:
         token = fleet.token(Agent(), await nonce(fleet))
         got = await fleet.post("/register", {"vm_name": "old", "ita_token": token})
-        assert (got.status, got.code) == (403, "binding_missing")
+        assert (got.status, got.code) == (401, "binding_missing")
 
     async def admitted(fleet: Fleet) -> None:
         token = fleet.token(Agent(), await nonce(fleet))

@@ -92,7 +92,7 @@ def test_evidence_without_binding_needs_the_operator(allow: bool) -> None:  # no
         if allow:
             assert (got.status, got.json["labels"]) == (200, ["binding_none"])
         else:
-            assert (got.status, got.code) == (403, "binding_missing")
+            assert (got.status, got.code) == (401, "binding_missing")
 
     run(fleet, work)
     assert fleet.log()[-1].get("reason") == (None if allow else "binding_missing")
