@@ -177,7 +177,7 @@ def test_a_quote_is_as_good_as_a_token(
             again = await fleet.post("/v1/verify", body)
             assert (again.status, again.json["reason"]) == (401, "nonce_used")
         body["binding"] = {"type": "none"}
-        assert (await fleet.post("/v1/verify", body)).status == 403
+        assert (await fleet.post("/v1/verify", body)).status == 401
         body["binding"] = {"type": "report_data", "report_data": text_of(bytes(64))}
         assert (await fleet.post("/v1/verify", body)).status in {401, 503}
 
