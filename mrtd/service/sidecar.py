@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -77,21 +74,16 @@ class Sidecar:
     async def _verify_quote(
         self, asked: VerifyRequest, binding: Binding, bundles: tuple[bytes, ...]
     ) -> Verdict:
-        """In a thread: DCAP and lookup block."""
+        """The verdict about a raw quote."""
         quote = read_bytes(asked.quote or "", "quote")
         document = msgspec.json.encode(asked.collateral)
         try:
             collateral = read_collateral(document, origin="collateral")
         except MalformedCollateral as error:
             raise Refusal(400, "invalid_request", error.message[:300]) from error
-        work = partial(
-            self._service.verifier.verify_quote,
-            quote,
-            collateral,
-            binding=binding,
-            bundles=bundles,
+        return await self._service.verifier.averify_quote(
+            quote, collateral, binding=binding, bundles=bundles
         )
-        return await asyncio.get_running_loop().run_in_executor(self._service.workers, work)
 
 
 def new_nonce(service: Service) -> Response:

@@ -24,10 +24,10 @@ from mrtd.verifier.judgement import Candidate
 from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.lookup import Found, Lookup
 from mrtd.verifier.policy import Policy
-from mrtd.verifier.recall import recall
+from mrtd.verifier.recall import recall, unsettled
 from mrtd.verifier.sources import is_about
 from mrtd.verifier.statement import read_signed
-from mrtd.verifier.store import BundleStore
+from mrtd.verifier.store import Storage
 from mrtd.verifier.verdict import Check, Reason, check, not_made
 
 _PRESENTED: Final = "presented by the agent"
@@ -114,7 +114,7 @@ class Attestations:
         ask: AskGitHub | None,
         folder: FolderLookup | None,
         ledger: Ledger,
-        store: BundleStore | None,
+        store: Storage | None,
         clock: Clock,
     ) -> None:
         self._policy, self._opener, self._ask, self._folder = policy, opener, ask, folder
@@ -126,6 +126,8 @@ class Attestations:
         self._flights: Flights[str, tuple[Known | None, Lookup]] = Flights()
         self._loading = threading.Lock()
         self._unloaded = store
+        self._unread: Candidate | None = None
+        self._attempts = 0
         identity = policy.identity
         self._revocations = revocations_digest(identity.repository, identity.ref)
         self.lookups = 0
@@ -134,8 +136,9 @@ class Attestations:
         """Everything known about a TD's measurements, looked up again if that is due."""
         unread = self._load(now)
         pool = self._with_revocations(self._listed(claims, now), now)
-        if unread is not None:
-            pool = msgspec.structs.replace(pool, lookup=unread, lasting=False)
+        if unread is not None:  # it may be a revocation
+            found = (*pool.candidates, unread)
+            pool = msgspec.structs.replace(pool, candidates=found, lasting=False)
         given = [
             self._open(Found(bundle, _PRESENTED), now, listed=False)
             for bundle in tuple(presented)[:_PRESENTED_LIMIT]
@@ -274,10 +277,14 @@ class Attestations:
             return old, failed
         known = Known(listed, self._clock.steady())
         if digest == self._revocations:
-            self._attested.put(digest, known)
+            lasting = not any(map(unsettled, listed))
             if self._store is not None:
-                self._store.note_revocations_read(self._clock.wall())
-        elif any(candidate.values for candidate in listed) and not _dated_ahead(listed):
+                # a document that cannot be read is not kept: without GitHub, it would be forgotten
+                whole = lasting and not _malformed(listed)
+                self._store.note_revocations_read(self._clock.wall() if whole else 0.0)
+        else:
+            lasting = any(made.values for made in listed) and not _dated_ahead(listed)
+        if lasting:
             self._attested.put(digest, known)
         else:
             self._attested.drop(digest)
@@ -330,16 +337,20 @@ class Attestations:
             if candidate.values is not None and candidate.digest not in still:
                 self._store.unlist(candidate.digest, candidate.values.release.sequence)
 
-    def _load(self, now: datetime) -> Check | None:
+    def _load(self, now: datetime) -> Candidate | None:
         """Bundles of earlier runs: all of them teach, those listed lately may admit (stale).
 
-        What comes back is the check of one that cannot be verified yet: the next call tries again.
+        What comes back is one that cannot be verified yet: the next call tries again, once for all
+        who wait meanwhile.
         """
         if self._unloaded is None:
             return None
+        attempts = self._attempts
         with self._loading:
             if (store := self._unloaded) is None:
                 return None
+            if self._attempts != attempts:
+                return self._unread
             candidates, lists, unread = recall(
                 store,
                 lambda found: self._opened_once(found, now),
@@ -349,6 +360,7 @@ class Attestations:
             )
             for candidate in candidates:
                 self._remember(candidate)
+            self._unread, self._attempts = unread, self._attempts + 1
             if unread is not None:
                 return unread
             soft = self._policy.cache.soft_seconds
@@ -361,6 +373,11 @@ class Attestations:
 def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
     found = (c for candidate in candidates for c in candidate.checks)
     return tuple(c for c in found if c.name == "not_in_the_future" and not c.ok)
+
+
+def _malformed(candidates: tuple[Candidate, ...]) -> bool:
+    found = (c for candidate in candidates for c in candidate.checks)
+    return any(c.reason is Reason.STATEMENT_MALFORMED for c in found)
 
 
 def _lookup_check(lookup: Lookup, name: str = "lookup") -> Check:

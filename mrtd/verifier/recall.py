@@ -8,8 +8,7 @@ from typing import NamedTuple
 from mrtd.reference import subjects
 from mrtd.verifier.judgement import Candidate
 from mrtd.verifier.lookup import Found
-from mrtd.verifier.store import BundleStore
-from mrtd.verifier.verdict import Check
+from mrtd.verifier.store import Storage
 
 
 class Recalled(NamedTuple):
@@ -18,16 +17,16 @@ class Recalled(NamedTuple):
     Attributes:
         candidates: the genuine ones: what they say holds, listed or not.
         lists: by subject digest those that a lookup listed lately, and its age in seconds.
-        unread: the check of one that cannot be verified yet; then there is more to recall.
+        unread: one that cannot be verified yet; then there is more to recall.
     """
 
     candidates: tuple[Candidate, ...]
     lists: dict[str, tuple[tuple[Candidate, ...], float]]
-    unread: Check | None
+    unread: Candidate | None
 
 
 def recall(
-    store: BundleStore,
+    store: Storage,
     open_bundle: Callable[[Found], Candidate],
     *,
     wall: float,
@@ -49,9 +48,8 @@ def recall(
     ages: dict[str, float] = {}
     for stored in store.load():
         candidate = open_bundle(Found(stored.bundle, "disk"))
-        for made in candidate.checks:
-            if made.reason is not None and made.reason.could_not_check:
-                return Recalled(tuple(candidates), {}, made)
+        if unsettled(candidate):
+            return Recalled(tuple(candidates), {}, candidate)
         if candidate.values is None:
             continue
         candidates.append(candidate)
@@ -69,3 +67,12 @@ def recall(
     if read_at is not None and 0 <= wall - read_at < lifetime:
         lists[revocations] = (revoking, wall - read_at)
     return Recalled(tuple(candidates), lists, None)
+
+
+def unsettled(candidate: Candidate) -> bool:
+    """Whether it cannot be verified yet: a tool has no answer, or our clock is behind."""
+    return any(
+        (made.reason is not None and made.reason.could_not_check)
+        or (made.name == "not_in_the_future" and not made.ok)
+        for made in candidate.checks
+    )

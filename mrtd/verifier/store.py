@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from mrtd.errors import PolicyError
 from mrtd.verifier.bundle import SIZE_LIMIT
@@ -27,6 +27,31 @@ class Stored(NamedTuple):
 
     bundle: bytes
     listed_at: float
+
+
+class Storage(Protocol):
+    """Where bundles are kept; see `BundleStore`. Thread-safe, and nothing of it raises.
+
+    Attributes:
+        failures: writes that did not succeed, since start.
+    """
+
+    failures: int
+
+    def load(self) -> Iterator[Stored]:
+        """All bundles that can be read."""
+
+    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float | None) -> None:
+        """Keep a bundle, and when it was listed."""
+
+    def unlist(self, digest: str, sequence: int) -> None:
+        """Note that a bundle is no longer listed."""
+
+    def note_revocations_read(self, at: float) -> None:
+        """Note when the channel's list of revocations was last read to its end."""
+
+    def revocations_read_at(self) -> float | None:
+        """When that was, Unix time; None if it is not known."""
 
 
 class BundleStore:

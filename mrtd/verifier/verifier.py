@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,11 +22,12 @@ from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.nonce import Nonces, TokenMemory
 from mrtd.verifier.parts import folder_of, lookup_of, opener_of, root_of, store_of
 from mrtd.verifier.policy import Policy
+from mrtd.verifier.store import Storage
 from mrtd.verifier.td import check_td
 from mrtd.verifier.token import CheckedToken, check_token
 from mrtd.verifier.trust_root import TrustRoot
 from mrtd.verifier.verdict import Check, Reason, Verdict, check, not_made
-from mrtd.verifier.wording import compose
+from mrtd.verifier.wording import broken_off, compose
 
 if TYPE_CHECKING:
     from mrtd.evidence.collateral import Collateral
@@ -41,6 +43,13 @@ class _Kept(msgspec.Struct, frozen=True):
     until: float
 
 
+class _Evidence(NamedTuple):
+    """A token (or quote) that was checked, and every check of it and of what binds it to us."""
+
+    token: CheckedToken
+    checks: tuple[Check, ...]
+
+
 class Verifier:
     """Admits VMs whose measurements the release workflow attested. Thread-safe.
 
@@ -54,6 +63,7 @@ class Verifier:
         trust_root: of signatures; by default as the policy says.
         opener: verifies bundles; by default sigstore, or ``gh`` for a private repository.
         nonces: issued and consumed; give one to share it.
+        storage: keeps bundles across restarts; by default the folder of the policy.
 
     Attributes:
         counters: how often what happened since start, by name.
@@ -73,6 +83,7 @@ class Verifier:
         trust_root: TrustRoot | None = None,
         opener: OpenBundle | None = None,
         nonces: Nonces | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock or Clock()
@@ -95,7 +106,7 @@ class Verifier:
             ask=lookup_of(policy, fetch, self.clock, github_token),
             folder=folder_of(policy),
             ledger=self.ledger,
-            store=store_of(policy),
+            store=storage or store_of(policy),
             clock=self.clock,
         )
 
@@ -117,12 +128,8 @@ class Verifier:
             bundles: Sigstore bundles that the agent presents.
         """
         moment = self._moment(now)
-        checked, before = self._check_token(ita_token, binding, moment)
-        claims = checked.claims
-        if claims is None or not all(c.ok for c in before):
-            return self._refuse(before, claims)
-        verdict = self.verify_claims(claims, now=moment, bundles=bundles)
-        return self._registered(verdict, checked, before, binding)
+        evidence = self._check_token(ita_token, binding, moment)
+        return self._concluded(evidence, binding, moment, bundles)
 
     def verify_quote(
         self,
@@ -144,16 +151,9 @@ class Verifier:
             bundles: ditto.
             root_ca: certificate in DER to trust instead of Intel's root: for tests.
         """
-        from mrtd.verifier.quote import check_quote  # noqa: PLC0415 - an extra
-
         moment = self._moment(now)
-        checked = check_quote(quote, collateral, policy=self.policy, now=moment, root_ca=root_ca)
-        before = self._check_binding(checked, binding, quote)
-        claims = checked.claims
-        if claims is None or not all(c.ok for c in before):
-            return self._refuse(before, claims)
-        verdict = self.verify_claims(claims, now=moment, bundles=bundles)
-        return self._registered(verdict, checked, before, binding)
+        evidence = self._check_quote(quote, collateral, binding, moment, root_ca)
+        return self._concluded(evidence, binding, moment, bundles)
 
     def verify_claims(
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
@@ -185,14 +185,30 @@ class Verifier:
 
         moment = self._moment(now)
         # threads of their own: a GitHub that hangs shall not keep those out whose answer is kept
-        checked, before = await asyncio.get_running_loop().run_in_executor(
+        evidence = await asyncio.get_running_loop().run_in_executor(
             self._workers.named("tokens"), self._check_token, ita_token, binding, moment
         )
-        claims = checked.claims
-        if claims is None or not all(c.ok for c in before):
-            return self._refuse(before, claims)
-        verdict = await self.averify_claims(claims, now=moment, bundles=bundles)
-        return self._registered(verdict, checked, before, binding)
+        return await self._aconcluded(evidence, binding, moment, bundles)
+
+    async def averify_quote(
+        self,
+        quote: bytes,
+        collateral: Collateral,
+        *,
+        binding: Binding,
+        now: datetime | None = None,
+        bundles: Iterable[bytes] = (),
+        root_ca: bytes | None = None,
+    ) -> Verdict:
+        """`verify_quote` without blocking the event loop."""
+        import asyncio  # noqa: PLC0415 - not every control plane has it
+
+        moment = self._moment(now)
+        evidence = await asyncio.get_running_loop().run_in_executor(
+            self._workers.named("tokens"),
+            partial(self._check_quote, quote, collateral, binding, moment, root_ca),
+        )
+        return await self._aconcluded(evidence, binding, moment, bundles)
 
     async def averify_claims(
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
@@ -227,19 +243,29 @@ class Verifier:
         """End the worker threads; calls under way are finished."""
         self._workers.close()
 
-    def _check_token(
-        self, token: str, binding: Binding, now: datetime
-    ) -> tuple[CheckedToken, tuple[Check, ...]]:
+    def _check_token(self, token: str, binding: Binding, now: datetime) -> _Evidence:
         checked = check_token(token, keys=self._keys, policy=self.policy.token, now=now.timestamp())
         # str(): what is no text has been refused, and shall not raise here
-        return checked, self._check_binding(checked, binding, str(token).encode("utf-8", "replace"))
+        return self._check_binding(checked, binding, str(token).encode("utf-8", "replace"))
 
-    def _check_binding(
-        self, checked: CheckedToken, binding: Binding, evidence: bytes
-    ) -> tuple[Check, ...]:
+    def _check_quote(
+        self,
+        quote: bytes,
+        collateral: Collateral,
+        binding: Binding,
+        now: datetime,
+        root_ca: bytes | None,
+    ) -> _Evidence:
+        from mrtd.verifier.quote import check_quote  # noqa: PLC0415 - an extra
+
+        checked = check_quote(quote, collateral, policy=self.policy, now=now, root_ca=root_ca)
+        return self._check_binding(checked, binding, quote)
+
+    def _check_binding(self, checked: CheckedToken, binding: Binding, evidence: bytes) -> _Evidence:
         """The checks of a token (or quote), and if they are passed, of what binds it to us."""
         if checked.claims is None or not all(c.ok for c in checked.checks):
-            return (*checked.checks, not_made("binding", "the evidence was refused"))
+            left_out = not_made("binding", "the evidence was refused")
+            return _Evidence(checked, (*checked.checks, left_out))
         bound = check_binding(
             binding,
             report_data=checked.claims.report.report_data,
@@ -248,7 +274,25 @@ class Verifier:
             verifier_nonce=checked.verifier_nonce,
             nonces=self.nonces,
         )
-        return (*checked.checks, *bound)
+        return _Evidence(checked, (*checked.checks, *bound))
+
+    def _concluded(
+        self, evidence: _Evidence, binding: Binding, now: datetime, bundles: Iterable[bytes]
+    ) -> Verdict:
+        claims = evidence.token.claims
+        if claims is None or not all(c.ok for c in evidence.checks):
+            return self._refuse(evidence.checks, claims)
+        verdict = self.verify_claims(claims, now=now, bundles=bundles)
+        return self._registered(verdict, evidence, binding)
+
+    async def _aconcluded(
+        self, evidence: _Evidence, binding: Binding, now: datetime, bundles: Iterable[bytes]
+    ) -> Verdict:
+        claims = evidence.token.claims
+        if claims is None or not all(c.ok for c in evidence.checks):
+            return self._refuse(evidence.checks, claims)
+        verdict = await self.averify_claims(claims, now=now, bundles=bundles)
+        return self._registered(verdict, evidence, binding)
 
     def _decide(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
         """The answer for claims of which none is kept. Never raises."""
@@ -259,15 +303,7 @@ class Verifier:
 
     def _broken(self, error: Exception) -> Verdict:
         self.counters["internal_errors"] += 1
-        broken = check(
-            "internal",
-            Reason.INTERNAL_ERROR,
-            ok=False,
-            expected="no error",
-            observed=type(error).__name__,
-            source="verifier",
-        )
-        return compose((broken,), self.policy)
+        return compose((broken_off(error),), self.policy)
 
     def _held(self, key: bytes) -> Verdict | None:
         """The verdict about claims, while it holds."""
@@ -295,7 +331,12 @@ class Verifier:
             age=age,
             retry_after=pool.retry_after,
         )
-        if verdict.allowed and pool.lasting and generation == self.ledger.generation:
+        # in observe mode others are admitted, too: what may be attested soon is not kept
+        if (
+            all(c.ok for c in verdict.checks)
+            and pool.lasting
+            and generation == self.ledger.generation
+        ):
             until = self._holds_until(pool, judgement, now)
             self._kept.put(claims.key, _Kept(verdict, generation, until))
         return verdict
@@ -318,15 +359,13 @@ class Verifier:
         left_out = not_made("attestation", "refused before")
         return compose((*checks, left_out), self.policy, early=True)
 
-    def _registered(
-        self, verdict: Verdict, checked: CheckedToken, before: tuple[Check, ...], binding: Binding
-    ) -> Verdict:
+    def _registered(self, verdict: Verdict, evidence: _Evidence, binding: Binding) -> Verdict:
         """The verdict about claims, with what was checked of the token; an admission uses it up."""
-        checks = before
-        if verdict.allowed and checked.token_id:
-            fault = self._tokens.use(checked.token_id, checked.expires)
+        token, checks = evidence
+        if verdict.allowed and token.token_id:
+            fault = self._tokens.use(token.token_id, token.expires)
             checks = (
-                *before,
+                *checks,
                 check(
                     "token_used_once",
                     fault or Reason.TOKEN_REPLAYED,

@@ -14,6 +14,7 @@ from mrtd.verifier.verdict import (
     Check,
     Reason,
     Verdict,
+    check,
 )
 
 # What observe mode does not insist on (DESIGN 5): whatever is wrong with the attestation. That it
@@ -105,9 +106,21 @@ def compose(
     )
 
 
-def _rank(check: Check) -> int:
+def broken_off(error: Exception) -> Check:
+    """The check that stands for all that an error of ours left out."""
+    return check(
+        "internal",
+        Reason.INTERNAL_ERROR,
+        ok=False,
+        expected="no error",
+        observed=type(error).__name__,
+        source="verifier",
+    )
+
+
+def _rank(made: Check) -> int:
     """401 before what the TD itself is refused for, that before "not known", before the rest."""
-    reason = check.reason
+    reason = made.reason
     if reason is None:
         return 4
     if reason.status == UNAUTHORIZED:
@@ -142,9 +155,9 @@ def _message(
     return f"admitted: release {tag}, shape {shape}{notes}"
 
 
-def _facts(check: Check) -> str:
+def _facts(made: Check) -> str:
     expected, observed = (
         text if len(text) <= _LIMIT else f"{text[:_LIMIT]}..."
-        for text in (check.expected, check.observed)
+        for text in (made.expected, made.observed)
     )
     return f"expected {expected}; found {observed}"

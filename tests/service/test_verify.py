@@ -167,7 +167,7 @@ def test_a_quote_is_as_good_as_a_token(
         if trusted:
             root = dcap.authority().root.der
             monkeypatch.setattr(
-                verifier, "verify_quote", partial(verifier.verify_quote, root_ca=root)
+                verifier, "averify_quote", partial(verifier.averify_quote, root_ca=root)
             )
         body = quote_of(await fleet.nonce(), Agent())
         got = await fleet.post("/v1/verify", body)
