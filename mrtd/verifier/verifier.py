@@ -382,9 +382,9 @@ class Verifier:
         )
 
     def _moment(self, now: datetime | None) -> datetime:
-        if now is None:
-            return datetime.fromtimestamp(self.clock.wall(), UTC)
-        return now.astimezone(UTC)
+        return (
+            datetime.fromtimestamp(self.clock.wall(), UTC) if now is None else now.astimezone(UTC)
+        )
 
     def _old_root(self, now: datetime) -> tuple[str, ...]:
         if self.trust_root is None:
