@@ -382,9 +382,8 @@ class Verifier:
         )
 
     def _moment(self, now: datetime | None) -> datetime:
-        return (
-            datetime.fromtimestamp(self.clock.wall(), UTC) if now is None else now.astimezone(UTC)
-        )
+        wall = self.clock.wall()
+        return datetime.fromtimestamp(wall, UTC) if now is None else now.astimezone(UTC)
 
     def _old_root(self, now: datetime) -> tuple[str, ...]:
         if self.trust_root is None:
