@@ -260,11 +260,12 @@ class Attestations:
         lookup = self._ask(digest, priority=priority) if self._ask else Lookup()
         folder = self._folder() if self._folder else Lookup()
         lookups = [lookup, folder]
-        listed = tuple(self._open(found, now) for found in lookup.bundles)
-        # of the folder all is opened, and teaches; what is about the digest counts besides
-        opened = [(found, self._open(found, now)) for found in folder.bundles]
-        listed += tuple(made for found, made in opened if is_about(found.bundle, digest))
         failed = next((one for one in reversed(lookups) if one.reason is not None), None)
+        read = failed is None  # a list that was read in part admits nobody after a restart either
+        listed = tuple(self._open(found, now, listed=read) for found in lookup.bundles)
+        # of the folder all is opened, and teaches; what is about the digest counts besides
+        opened = [(found, self._open(found, now, listed=read)) for found in folder.bundles]
+        listed += tuple(made for found, made in opened if is_about(found.bundle, digest))
         old = self._attested.get(digest)
         if failed is not None:
             if old is not None and self._clock.steady() - old.at >= self._hard:
@@ -279,9 +280,7 @@ class Attestations:
         if digest == self._revocations:
             lasting = not any(map(unsettled, listed))
             if self._store is not None:
-                # a document that cannot be read is not kept: without GitHub, it would be forgotten
-                whole = lasting and not _malformed(listed)
-                self._store.note_revocations_read(self._clock.wall() if whole else 0.0)
+                self._store.note_revocations_read(0.0 if _mute(listed) else self._clock.wall())
         else:
             lasting = any(made.values for made in listed) and not _dated_ahead(listed)
         if lasting:
@@ -289,7 +288,9 @@ class Attestations:
         else:
             self._attested.drop(digest)
             self._unattested.put(digest, known)
-        self._unlist(old, listed)
+        # what says nothing is not on the disk: without it, the others would admit after a restart
+        before = (*(old.listed if old else ()), *listed)
+        self._unlist(before, still=() if _mute(listed) else listed)
         return known, lookup
 
     def _open(self, found: Found, now: datetime, *, listed: bool = True) -> Candidate:
@@ -328,13 +329,13 @@ class Attestations:
             digest=digest, source=found.source, checks=checks, signed=signed, values=values
         )
 
-    def _unlist(self, old: Known | None, listed: tuple[Candidate, ...]) -> None:
+    def _unlist(self, before: tuple[Candidate, ...], still: tuple[Candidate, ...]) -> None:
         """What GitHub no longer lists shall not come back from the disk."""
-        if old is None or self._store is None:
+        if self._store is None:
             return
-        still = {candidate.digest for candidate in listed}
-        for candidate in old.listed:
-            if candidate.values is not None and candidate.digest not in still:
+        listed = {candidate.digest for candidate in still}
+        for candidate in before:
+            if candidate.values is not None and candidate.digest not in listed:
                 self._store.unlist(candidate.digest, candidate.values.release.sequence)
 
     def _load(self, now: datetime) -> Candidate | None:
@@ -375,9 +376,13 @@ def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
     return tuple(c for c in found if c.name == "not_in_the_future" and not c.ok)
 
 
-def _malformed(candidates: tuple[Candidate, ...]) -> bool:
-    found = (c for candidate in candidates for c in candidate.checks)
-    return any(c.reason is Reason.STATEMENT_MALFORMED for c in found)
+def _mute(candidates: tuple[Candidate, ...]) -> bool:
+    """Whether one of them may say something that is not known: a revocation, perhaps."""
+    return any(
+        unsettled(candidate)
+        or any(c.reason is Reason.STATEMENT_MALFORMED for c in candidate.checks)
+        for candidate in candidates
+    )
 
 
 def _lookup_check(lookup: Lookup, name: str = "lookup") -> Check:

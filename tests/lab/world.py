@@ -7,7 +7,7 @@ GitHub is asked use the server of ``tests/lab/github.py``.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -27,7 +27,7 @@ from mrtd.verifier.settings import read_policy
 from mrtd.verifier.trust_root import TrustRoot, read_trust_root
 from mrtd.verifier.verifier import Verifier
 from tests.lab.flaws import Flaw
-from tests.lab.identity import OWNER_ID, REPOSITORY_ID, GitHubIdentity
+from tests.lab.identity import OWNER_ID, REPOSITORY, REPOSITORY_ID, GitHubIdentity
 from tests.lab.instance import Instance, default_instance
 from tests.lab.trusted_root import Windows
 
@@ -36,6 +36,20 @@ Json = dict[str, Any]
 NOW: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SIGNED: Final = NOW - timedelta(hours=1)
 RELEASE: Final = GitHubIdentity.of_run(commit=reference.COMMIT)
+
+
+def launch_digest_of(launch: Json | None = None) -> str:
+    """What a launch is looked up by."""
+    values = (launch or reference.launch())["registers"]
+    return reference.launch_digest(*(values[name]["value"] for name in ("mrtd", "rtmr1", "rtmr2")))
+
+
+LAUNCH: Final = launch_digest_of()
+"""What the launch of `reference.document` is looked up by."""
+REVOCATIONS: Final = reference.revocations_digest(REPOSITORY, "refs/heads/main")
+"""What the channel's revocations are looked up by."""
+ONCE_EACH: Final = Counter({LAUNCH: 1, REVOCATIONS: 1})
+"""What a verifier asks that knows nothing: about the launch, and about revocations."""
 
 
 class Times:
@@ -61,24 +75,36 @@ class Times:
         return Clock(wall=lambda: self.wall, steady=lambda: self.steady)
 
 
+def digest_asked(url: str) -> str:
+    """The digest that a request is about."""
+    return urlsplit(url).path.rpartition("sha256:")[2].rpartition("%3A")[2]
+
+
 class ListedGitHub:
     """GitHub's attestation list, from memory.
 
     Attributes:
         listed: bundles by subject digest.
         down: whether no request gets an answer.
+        down_for: digests about which no request gets an answer.
         asked: digests, in the order in which they were asked for.
     """
 
     def __init__(self) -> None:
         self.listed: defaultdict[str, list[bytes]] = defaultdict(list)
         self.down = False
+        self.down_for: set[str] = set()
         self.asked: list[str] = []
 
     def add(self, bundle: bytes, *digests: str) -> None:
         """List a bundle under digests."""
         for digest in digests:
             self.listed[digest].append(bundle)
+
+    @property
+    def about(self) -> Counter[str]:
+        """How often each digest was asked about."""
+        return Counter(self.asked)
 
     def __call__(
         self,
@@ -89,9 +115,9 @@ class ListedGitHub:
         timeout: float,  # noqa: ARG002
     ) -> Response:
         """`Fetch`: an answer as of 2022-11-28 with inline bundles."""
-        digest = urlsplit(url).path.rpartition("sha256:")[2].rpartition("%3A")[2]
+        digest = digest_asked(url)
         self.asked.append(digest)
-        if self.down:
+        if self.down or digest in self.down_for:
             raise TransportError("api.github.com gave no usable answer: ConnectTimeout")
         found = [
             {"bundle": json.loads(bundle), "repository_id": int(REPOSITORY_ID)}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from ci.schema import FOLDER, SCHEMAS, schema_text
-from fixtures.reference import sha256
+from fixtures.reference import LAUNCH_PREFIX, REVOCATIONS_PREFIX, sha256
 from mrtd.reference import (
     PAYLOAD_TYPE,
     PREDICATE_TYPE,
@@ -18,6 +18,7 @@ from mrtd.reference import (
     SUBJECT_NAMES,
     launch_bytes,
     read_reference_values,
+    revocations_digest,
 )
 from mrtd.registers import Sha384
 
@@ -55,6 +56,9 @@ def test_page_has_the_constants() -> None:
         assert f"`{constant}`" in PAGE
     some = Sha384(bytes(range(48)))
     assert f"({len(launch_bytes(some, some, some))} bytes together)" in PAGE
+    assert f'"{LAUNCH_PREFIX[:-1].decode()}"`, a zero byte' in PAGE
+    assert f'"{REVOCATIONS_PREFIX[:-1].decode()}"`, a zero byte' in PAGE
+    assert f"`{revocations_digest('devopsdefender/dd', 'refs/heads/main')[:8]}...`" in PAGE
     assert f"`{sha256(some.raw)[:8]}...`" in PAGE
     assert f"`{sha256(str(some).encode())[:8]}...`" in PAGE
 

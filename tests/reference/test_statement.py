@@ -163,9 +163,50 @@ def test_subject_limit() -> None:
         values(files(1023))
 
 
-def test_revocations_of_tags_alone_have_no_subject() -> None:
+CHANNEL: Final = ("tdx-revocations", {"sha256": made.revocations_digest(
+    "devopsdefender/dd", "refs/heads/main"
+)})  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["tag", "commit"])
+def test_a_revocation_of_what_is_not_measured_is_found_in_the_channel(kind: str) -> None:
+    row = made.revocation(kind, "v1" if kind == "tag" else "ab" * 20)
+    found = subjects(values(made.revoking(row)))
+    assert [(subject.name, subject.digest) for subject in found] == [CHANNEL]
+
+
+def test_older_revocations_of_tags_alone_have_no_subject() -> None:
+    older = made.revocation("tag", "v1", 411)
     with pytest.raises(MalformedStatement, match="no subject, so nobody can find it"):
-        values(made.revoking(made.revocation("tag", "v1")))
+        values(made.revoking(older))
+    both = values(made.revoking(older, made.revocation("tag", "v2", 412)))
+    assert [(subject.name, subject.digest) for subject in subjects(both)] == [CHANNEL]
+
+
+@pytest.mark.parametrize("kind", ["mrtd", "launch", "tag", "commit"])
+def test_only_a_document_that_revokes_something_new_is_among_the_channels_revocations(
+    kind: str,
+) -> None:
+    value = {"mrtd": made.register("old"), "launch": "34" * 32, "tag": "v1", "commit": "ab" * 20}
+    for sequence, there in ((411, False), (412, True)):
+        row = made.revocation(kind, value[kind], sequence)
+        found = subjects(values(made.revoking(row, launches=(made.launch(),))))
+        assert (CHANNEL in [(s.name, s.digest) for s in found]) is there
+    assert CHANNEL[0] not in {s.name for s in subjects(values(made.document()))}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_statement_has_the_channels_revocations_exactly_if_it_revokes_something_new(
+    there: bool,  # noqa: FBT001
+) -> None:
+    row = made.revocation("launch", "34" * 32, 412 if there else 411)
+    statement = made.statement(made.revoking(row))
+    if there:
+        statement["subject"] = statement["subject"][:-1]
+    else:
+        statement["subject"].append({"name": CHANNEL[0], "digest": CHANNEL[1]})
+    with pytest.raises(MalformedStatement, match="subject"):
+        read_statement(made.encoded(statement), origin="x")
 
 
 def test_subjects_of_revocations_are_what_is_asked_for() -> None:
@@ -176,6 +217,7 @@ def test_subjects_of_revocations_are_what_is_asked_for() -> None:
     assert [(subject.name, subject.digest) for subject in found] == [
         ("revoked-tdx-mrtd", {"sha256": made.mrtd_digest(mrtd)}),
         ("revoked-tdx-launch", {"sha256": launch}),
+        CHANNEL,
     ]
 
 

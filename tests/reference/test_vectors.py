@@ -21,6 +21,8 @@ from mrtd.reference import (
     mrtd_digest,
     read_reference_values,
     read_statement,
+    revocations_bytes,
+    revocations_digest,
     subjects,
 )
 from mrtd.registers import LAUNCH_REGISTERS, Sha384
@@ -65,8 +67,26 @@ def registers(case: Case) -> list[Sha384]:
     return [Sha384.fromhex(case[name]) for name in ("mrtd", "rtmr1", "rtmr2") if name in case]
 
 
+def check_revocations_digest(case: Case) -> None:
+    where = case["repository"], case["channel"]
+    if "wrong_sha256" in case:
+        assert revocations_digest(*where) != case["wrong_sha256"]
+        assert case["why"]
+    else:
+        assert revocations_digest(*where) == case["sha256"]
+        assert revocations_bytes(*where).hex() == case["bytes"]
+
+
+def test_every_kind_of_digest_has_vectors() -> None:
+    kinds = {case["kind"] for case in vectors("digests.json")["cases"] if "sha256" in case}
+    assert kinds == {"mrtd", "launch", "revocations"}
+
+
 @pytest.mark.parametrize("case", cases("digests.json"))
 def test_digests(case: Case) -> None:
+    if case["kind"] == "revocations":
+        check_revocations_digest(case)
+        return
     digest: Callable[..., str] = mrtd_digest if case["kind"] == "mrtd" else launch_digest
     if "refused" in case:
         with pytest.raises(MalformedStatement, match=f"{case['refused']}: is zero"):

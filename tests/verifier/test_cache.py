@@ -18,7 +18,7 @@ from mrtd.verifier.cache import Bounded, Flights, Interrupted
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.verdict import Reason
-from tests.lab.world import World, claims_of
+from tests.lab.world import ONCE_EACH, REVOCATIONS, World, claims_of, launch_digest_of
 
 OTHER = Sha384.of(b"another")
 EXTENDED = Extended15(
@@ -100,13 +100,30 @@ def test_a_kept_admission_asks_nobody_until_its_soft_lifetime_is_over() -> None:
     world = World("[cache]\nsoft_seconds = 100\n")
     world.publish(reference.document())
     first = world.verifier.verify_claims(claims_of())
-    asked = len(world.github.asked)
+    assert world.github.about == ONCE_EACH
     world.times.pass_by(99)
     assert world.verifier.verify_claims(claims_of()) is first
-    assert len(world.github.asked) == asked
+    assert world.github.about == ONCE_EACH
     world.times.pass_by(2)
     assert world.verifier.verify_claims(claims_of()).allowed
-    assert len(world.github.asked) == asked + 1
+    assert world.github.about == ONCE_EACH + ONCE_EACH
+
+
+def test_the_channels_revocations_are_read_once_whatever_is_asked_about() -> None:
+    world = World("[cache]\nsoft_seconds = 100\n")
+    launches = [reference.launch(image=f"image {number}") for number in range(5)]
+    for _ in range(2):
+        for made in launches:
+            assert not world.verifier.verify_claims(claims_of(made)).allowed
+    assert world.github.about[REVOCATIONS] == 1
+    assert {world.github.about[launch_digest_of(made)] for made in launches} == {1}
+    world.times.pass_by(99)
+    world.verifier.verify_claims(claims_of(launches[0]))
+    assert world.github.about[REVOCATIONS] == 1
+    world.times.pass_by(1)
+    for made in launches:
+        world.verifier.verify_claims(claims_of(made))
+    assert world.github.about[REVOCATIONS] == 2
 
 
 def test_nobody_attested_is_kept_for_its_own_lifetime() -> None:

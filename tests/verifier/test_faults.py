@@ -7,6 +7,7 @@ test's, so that breakers and pauses are over when the test says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,7 +24,7 @@ from tests.lab.github import GitHub
 from tests.lab.identity import REPOSITORY, REPOSITORY_ID
 from tests.lab.trust_authority import ISSUER, Fault, Recipe, Service
 from tests.lab.web import Answer, How
-from tests.lab.world import World, claims_of
+from tests.lab.world import ONCE_EACH, World, claims_of, digest_asked
 
 POLICY: Final = "[cache]\nsoft_seconds = 600\nhard_seconds = 10000\n"
 JSON: Final = {"Content-Type": "application/json"}
@@ -106,6 +107,11 @@ class Real(World):
 def github() -> Iterator[GitHub]:
     with GitHub(REPOSITORY, int(REPOSITORY_ID)) as server:
         yield server
+
+
+def about(github: GitHub) -> Counter[str]:
+    """How often the API was asked about each digest."""
+    return Counter(digest_asked(request.path) for request in github.api.requests)
 
 
 def recovered(world: Real) -> None:
@@ -236,14 +242,14 @@ def test_a_wall_clock_that_jumps_changes_nothing_of_what_is_kept(
     """Lifetimes are of the steady clock: nothing is kept longer, nothing is lost."""
     world = Real(github)
     assert world.ask().allowed
-    asked = len(github.api.requests)
+    assert about(github) == ONCE_EACH
     world.times.wall += jump
     world.times.steady += 599
     assert world.ask().allowed
-    assert len(github.api.requests) == asked
+    assert about(github) == ONCE_EACH
     world.times.steady += 2
     assert world.ask().allowed
-    assert len(github.api.requests) == asked + 1
+    assert about(github) == ONCE_EACH + ONCE_EACH
 
 
 def test_with_a_clock_that_was_set_back_a_signature_is_of_the_future(github: GitHub) -> None:
@@ -277,7 +283,7 @@ def test_a_steady_clock_that_stands_still_is_survived(github: GitHub) -> None:
     world = Real(github)
     verdicts = [world.ask() for _ in range(10)]
     assert all(verdict.allowed for verdict in verdicts)
-    assert len(github.api.requests) == 1
+    assert about(github) == ONCE_EACH
 
 
 @pytest.mark.parametrize("wall", [0.0, -1e6, 4e9, 253402300799.0])

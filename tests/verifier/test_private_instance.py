@@ -26,7 +26,15 @@ from mrtd.verifier.verdict import Reason
 from mrtd.verifier.verifier import Verifier
 from tests.lab.identity import GitHubIdentity
 from tests.lab.instance import github_private_instance
-from tests.lab.world import NOW, SIGNED, ListedGitHub, Times, claims_of, policy_of
+from tests.lab.world import (
+    NOW,
+    REVOCATIONS,
+    SIGNED,
+    ListedGitHub,
+    Times,
+    claims_of,
+    policy_of,
+)
 from tests.processes import gone, wait_for
 
 Json = dict[str, Any]
@@ -223,8 +231,24 @@ def test_a_pure_revocation_is_verified_by_what_it_revokes(gh: Gh) -> None:
     assert gh.seen["files"]["mrtd.bin"] == reference.register("old")
 
 
+@pytest.mark.parametrize(("kind", "value"), [("tag", "v1.2.3"), ("launch", "12" * 32)])
+def test_a_pure_revocation_without_mrtd_is_verified_by_the_channels_revocations(
+    gh: Gh, kind: str, value: str
+) -> None:
+    made = reference.revoking(reference.revocation(kind, value))
+    gh.answers([result(made)])
+    found = opened(gh, mint(made))
+    assert found.signed is not None, found.checks
+    digested = bytes.fromhex(gh.seen["files"]["mrtd.bin"])
+    assert digested == b"mrtd.revocations/v1\0devopsdefender/dd\0refs/heads/main"
+    assert reference.sha256(digested) == REVOCATIONS
+
+
 def test_a_document_that_gh_cannot_verify_is_not_known_rather_than_refused(gh: Gh) -> None:
-    made = reference.revoking(reference.revocation("tag", "v1.2.3"))
+    """It names files only, so there is nothing of it that gh could be given."""
+    made = reference.document() | {"launches": []}
+    assert made["artifacts"]
+    assert not made["lifecycle"]["revoked"]
     assert reasons(opened(gh, mint(made))) == {Reason.TOOL_MISSING}
     assert not (gh.folder / "seen.json").exists()
 
@@ -324,7 +348,8 @@ def test_envelope_and_payload_are_read_strictly_before_gh_is_asked(gh: Gh) -> No
     made = reference.statement(reference.document(), predicateType="https://slsa.dev/provenance/v1")
     provenance = github_private_instance().mint(reference.encoded(made), IDENTITY, at=SIGNED)
     twice = b'{"predicateType":1,' + reference.encoded(reference.statement({"launches": [],
-        "artifacts": [], "lifecycle": {"revoked": []}}))[1:]  # fmt: skip
+        "artifacts": [], "lifecycle": {"revoked": []}, "release": {"sequence": 1},
+    }))[1:]  # fmt: skip
     bad: dict[bytes, Reason] = {
         b"": Reason.BUNDLE_MALFORMED,
         b"[]": Reason.BUNDLE_INVALID,

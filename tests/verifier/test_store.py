@@ -23,6 +23,7 @@ from tests.lab.world import World, claims_of
 ROOT: Final = Path(__file__).parents[2]
 BUNDLE: Final = b'{"bundle":1}'
 DIGEST: Final = "d" * 64
+MARKER: Final = "revocations-read"
 # puts bundles until it is killed; says so after the first
 WRITER: Final = """\
 import sys
@@ -175,7 +176,9 @@ def test_a_full_disk_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.Monk
         assert world.verifier.verify_claims(claims_of()).allowed
     world.times.pass_by(601)
     assert world.verifier.verify_claims(claims_of()).allowed
-    assert len(names(tmp_path)) == 1  # and is written as soon as there is room
+    marker, bundle = sorted(names(tmp_path), key=len)  # and is written as soon as there is room
+    assert marker == MARKER
+    assert bundle.endswith(".sigstore.json")
 
 
 def test_a_folder_that_vanishes_changes_no_verdict(tmp_path: Path) -> None:
@@ -300,7 +303,7 @@ def test_a_spoiled_file_admits_nobody_and_spoils_nothing(tmp_path: Path, spoil: 
     world = world_with(tmp_path)
     world.publish(reference.document())
     assert world.verifier.verify_claims(claims_of()).allowed
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.sigstore.json")
     before, status = path.read_bytes(), path.stat()
     path.write_bytes(spoil(before))
     os.utime(path, (status.st_atime, status.st_mtime))

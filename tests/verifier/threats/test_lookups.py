@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +18,19 @@ from mrtd.verifier.bundle import LateSigstore, Opened, bundle_digest
 from mrtd.verifier.verdict import Reason, check
 from tests.lab.answers import ADMITTED, Answer, answer
 from tests.lab.flaws import Flaw
-from tests.lab.world import RELEASE, World, claims_of
+from tests.lab.world import LAUNCH, RELEASE, REVOCATIONS, SIGNED, World, claims_of
 
 Json = dict[str, Any]
 
 DOCUMENT: Final = reference.document()
+MARKER: Final = "revocations-read"
+LATE: Final = Opened(
+    (check("gh", Reason.TOOL_MISSING, ok=False, expected="x", observed="y", source="gh"),), None
+)
+"""Where ``gh`` has no answer in time."""
 DOWN: Final[Answer] = (503, Reason.LOOKUP_UNAVAILABLE, "lookup")
+UNREAD: Final[Answer] = (503, Reason.LOOKUP_UNAVAILABLE, "revocations")
+"""It is not known what the channel has revoked: never read, or too long ago."""
 ABSENT: Final[Answer] = (403, Reason.NOT_ATTESTED, "attested")
 SOFT, HARD = 600, 86400
 
@@ -57,10 +66,16 @@ def test_an_attestation_that_was_deleted_does_not_come_back_with_its_agent() -> 
     assert judged(world, bundle) == DOWN
 
 
-def test_a_presented_bundle_does_not_bridge_an_outage_in_required_mode() -> None:
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_presented_bundle_does_not_bridge_an_outage_in_required_mode(
+    warm: bool,  # noqa: FBT001
+) -> None:
     world = World()
+    if warm:
+        assert judged(world) == ABSENT
+        world.times.pass_by(SOFT)
     world.github.down = True
-    assert judged(world, world.mint(DOCUMENT)) == DOWN
+    assert judged(world, world.mint(DOCUMENT)) == (DOWN if warm else UNREAD)
 
 
 def test_preferred_mode_takes_a_presented_bundle_only_during_an_outage() -> None:
@@ -83,7 +98,7 @@ def test_what_a_presented_bundle_admitted_is_not_kept_for_others() -> None:
     bundle = world.mint(DOCUMENT)
     for _ in range(3):
         assert judged(world, bundle) == ADMITTED
-        assert judged(world) == DOWN
+        assert judged(world) == UNREAD
 
 
 def test_off_mode_asks_nobody_and_says_so() -> None:
@@ -122,7 +137,7 @@ def test_a_presented_bundle_does_not_make_up_for_a_folder_that_cannot_be_read(
         world = World(mode(name, folder))
         world.github.down = down
         status, reason, check = judged(world, world.mint(DOCUMENT))
-        assert (status, check) == (503, "lookup")
+        assert (status, check) == (503, "revocations")
         assert reason in {Reason.LOOKUP_INCOMPLETE, Reason.LOOKUP_UNAVAILABLE}
 
 
@@ -163,7 +178,7 @@ def test_a_stale_admission_says_so_and_ends() -> None:
     verdict = world.verifier.verify_claims(claims_of())
     assert (answer(verdict), verdict.age) == (ADMITTED, HARD - 1)
     world.times.pass_by(1)
-    assert judged(world) == DOWN
+    assert judged(world) == UNREAD
     world.github.down = False
     world.times.pass_by(SOFT)
     assert judged(world) == ADMITTED
@@ -177,19 +192,23 @@ def test_a_wall_clock_that_is_set_back_makes_nothing_younger() -> None:
     world.times.pass_by(HARD - 1)
     world.times.wall -= 2 * HARD
     world.times.steady += 1
-    assert judged(world) == DOWN
+    assert judged(world) == UNREAD
 
 
 def test_not_attested_holds_only_for_a_while() -> None:
     world = World()
     for _ in range(3):
         assert judged(world) == ABSENT
-    asked = len(world.github.asked)
+    by_mrtd = reference.mrtd_digest(launch()["registers"]["mrtd"]["value"])
+    once = {LAUNCH: 1, by_mrtd: 1, REVOCATIONS: 1}
+    assert world.github.about == once
     world.publish(DOCUMENT)
     assert judged(world) == ABSENT
-    assert len(world.github.asked) == asked == 2, "by launch, then by MRTD; once each"
+    assert world.github.about == once
+    assert world.github.asked == [LAUNCH, by_mrtd, REVOCATIONS]
     world.times.pass_by(world.policy.cache.negative_seconds)
     assert judged(world) == ADMITTED
+    assert world.github.about == once | {LAUNCH: 2}
 
 
 def kept(folder: Path) -> str:
@@ -269,8 +288,13 @@ def test_a_strangers_bundle_in_the_store_admits_nobody(tmp_path: Path) -> None:
         (tmp_path / "store" / name).write_bytes(bundle)
         os.utime(tmp_path / "store" / name, (world.times.wall, world.times.wall))
         world.github.down = True
-        world.verifier = world.another()
-        assert judged(world) == DOWN
+        for expected in (UNREAD, DOWN):
+            world.verifier = world.another()
+            assert judged(world) == expected
+            # as if the channel's revocations had just been read: that admits nobody either
+            (tmp_path / "store" / MARKER).touch()
+            os.utime(tmp_path / "store" / MARKER, (world.times.wall, world.times.wall))
+        (tmp_path / "store" / MARKER).unlink()
 
 
 def test_a_policy_that_became_stricter_holds_for_the_disk_too(tmp_path: Path) -> None:
@@ -301,20 +325,23 @@ def test_a_bundle_that_cannot_be_verified_for_now_may_be_a_revocation(reason: Re
     assert answer(verdict) == (503, reason, "gh")
 
 
+def unreadable(world: World) -> bytes:
+    """Signed by the trusted workflow, in a format that is not ours."""
+    odd = reference.changed(reference.statement(DOCUMENT), "predicate.comment", "x")
+    return world.mint(reference.encoded(odd))
+
+
 def test_what_a_partial_list_has_that_cannot_be_read_is_not_outweighed_by_an_older_list() -> None:
     """GitHub lists an unreadable document of the trusted workflow, and an entry without bundle."""
     world = World()
     world.publish(DOCUMENT)
     assert judged(world) == ADMITTED
-    digest = reference.subjects(DOCUMENT)[1]["digest"]["sha256"]
-    unreadable = reference.changed(reference.statement(DOCUMENT), "predicate.comment", "x")
-    world.github.add(world.mint(reference.encoded(unreadable)), digest)
-    world.github.add(b"null", digest)
+    world.github.add(unreadable(world), LAUNCH)
+    world.github.add(b"null", LAUNCH)
     world.times.pass_by(SOFT)
     assert judged(world) == (403, Reason.STATEMENT_MALFORMED, "statement")
 
 
-@pytest.mark.xfail(strict=True, reason="DEFECT: what the disk has is read once, verified or not")
 def test_what_the_disk_has_counts_although_it_cannot_be_verified_at_the_start(
     tmp_path: Path,
 ) -> None:
@@ -329,12 +356,297 @@ def test_what_the_disk_has_counts_although_it_cannot_be_verified_at_the_start(
     class SlowToStart:
         def open(self, bundle: bytes, *, now: datetime) -> Opened:
             calls.append(bundle)
-            if len(calls) > 1:
-                return genuine.open(bundle, now=now)
-            late = check(
-                "gh", Reason.TOOL_MISSING, ok=False, expected="x", observed="y", source="gh"
-            )
-            return Opened((late,), None)
+            return genuine.open(bundle, now=now) if len(calls) > 1 else LATE
 
-    verdict = world.another(opener=SlowToStart()).verify_claims(claims_of())
-    assert not verdict.allowed
+    world.verifier = world.another(opener=SlowToStart())
+    assert judged(world) == (503, Reason.TOOL_MISSING, "gh")
+    for _ in range(2):  # the next one tries again
+        assert judged(world) == (403, Reason.RELEASE_ROLLED_BACK, "sequence")
+
+
+@pytest.mark.parametrize("name", ["off", "preferred", "required"])
+def test_while_the_disk_cannot_be_verified_nobody_is_admitted_by_what_he_presents(
+    name: str, tmp_path: Path
+) -> None:
+    world = World(kept(tmp_path / "store") + mode(name))
+    old, new = world.publish(DOCUMENT), world.publish(newer(), NEWER)
+    assert all(c.ok for c in world.verifier.learn(new))
+    genuine = LateSigstore(world.root)
+    late = {bundle_digest(new)}
+
+    class Hesitant:
+        def open(self, bundle: bytes, *, now: datetime) -> Opened:
+            return LATE if bundle_digest(bundle) in late else genuine.open(bundle, now=now)
+
+    world.verifier = world.another(opener=Hesitant())
+    for bundles in ((), (old,)):
+        for _ in range(2):
+            assert judged(world, *bundles) == (503, Reason.TOOL_MISSING, "gh")
+    late.clear()
+    rolled_back = (403, Reason.RELEASE_ROLLED_BACK, "sequence")
+    assert judged(world, old) == rolled_back
+    assert judged(world) == (ABSENT if name == "off" else rolled_back)
+
+
+def test_what_the_disk_has_is_tried_once_for_all_who_wait(tmp_path: Path) -> None:
+    world = World(kept(tmp_path / "store"))
+    world.verifier.learn(world.mint(DOCUMENT))
+    waiting, go, tries = threading.Semaphore(0), threading.Event(), []
+
+    class Hanging:
+        def open(self, bundle: bytes, *, now: datetime) -> Opened:  # noqa: ARG002
+            tries.append(bundle)
+            assert go.wait(60)
+            return LATE
+
+    class Watched:
+        """A lock that says who comes."""
+
+        lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            waiting.release()
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    verifier = world.another(opener=Hanging())
+    verifier.attestations._loading = Watched()  # type: ignore[assignment]
+    everybody = [claims_of(launch(image=f"image {number}")) for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        asking = [threads.submit(verifier.verify_claims, claims) for claims in everybody]
+        assert all(waiting.acquire(timeout=60) for _ in everybody)
+        go.set()
+        answers = {answer(future.result(60)) for future in asking}
+    assert answers == {(503, Reason.TOOL_MISSING, "gh")}
+    assert len(tries) == 1
+    assert answer(verifier.verify_claims(claims_of())) == (503, Reason.TOOL_MISSING, "gh")
+    assert len(tries) == 2
+
+
+def test_what_the_disk_has_counts_although_the_clock_was_behind_at_the_start(
+    tmp_path: Path,
+) -> None:
+    """As before NTP: the newer release's signature is of the future, and it may revoke."""
+    world = World(kept(tmp_path / "store"))
+    world.publish(DOCUMENT, at=SIGNED - timedelta(hours=3))
+    world.publish(newer(), NEWER)
+    assert answer(world.verifier.verify_claims(claims_of(launch(image="newer")))) == ADMITTED
+    world.times.wall -= 2 * 3600
+    world.verifier = world.another()
+    assert judged(world) == (403, Reason.SIGNING_TIME, "not_in_the_future")
+    world.times.wall += 2 * 3600
+    assert judged(world) == (403, Reason.RELEASE_ROLLED_BACK, "sequence")
+
+
+# --- the list of the channel's revocations
+
+
+def hesitant(world: World, *late: bytes) -> Any:
+    """Opens all bundles but these."""
+    genuine, digests = LateSigstore(world.root), {bundle_digest(bundle) for bundle in late}
+
+    class Hesitant:
+        def open(self, bundle: bytes, *, now: datetime) -> Opened:
+            return LATE if bundle_digest(bundle) in digests else genuine.open(bundle, now=now)
+
+    return Hesitant()
+
+
+def revoking() -> Json:
+    made = reference.revoking(revocation("launch", LAUNCH, 413))
+    made["release"] |= {"tag": "v1.5.0", "commit": "ab" * 20, "sequence": 413}
+    made["lifecycle"] |= {"current": [], "retired": []}
+    return made
+
+
+def test_an_unreadable_document_among_the_channels_revocations_blocks() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    world.github.add(unreadable(world), REVOCATIONS)
+    for _ in range(2):
+        assert judged(world) == (403, Reason.STATEMENT_MALFORMED, "statement")
+    world.github.listed[REVOCATIONS].clear()
+    world.times.pass_by(SOFT)
+    assert judged(world) == ADMITTED
+
+
+def test_an_unreadable_document_that_appears_among_the_revocations_blocks() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    world.github.add(unreadable(world), REVOCATIONS)
+    world.times.pass_by(SOFT)
+    assert judged(world) == (403, Reason.STATEMENT_MALFORMED, "statement")
+    world.github.down = True
+    world.times.pass_by(SOFT)
+    assert judged(world) == (403, Reason.STATEMENT_MALFORMED, "statement")
+
+
+def test_a_revocation_that_cannot_be_verified_for_now_is_tried_again_soon() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    revoked = world.mint(revoking(), NEWER)
+    world.github.add(revoked, REVOCATIONS)
+    world.verifier = world.another(opener=hesitant(world, revoked))
+    assert judged(world) == (503, Reason.TOOL_MISSING, "gh")
+    world.verifier.attestations._opener = LateSigstore(world.root)
+    world.times.pass_by(world.policy.cache.negative_seconds)
+    assert judged(world)[:2] == (403, Reason.REVOKED)
+
+
+def test_without_the_channels_revocations_nobody_is_admitted() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    world.github.down_for = {REVOCATIONS}
+    for _ in range(2):
+        assert judged(world) == UNREAD
+    world.github.down_for.clear()
+    world.times.pass_by(HARD)
+    assert judged(world) == ADMITTED
+
+
+def test_an_old_list_of_revocations_is_stale_and_ends() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    world.github.down_for = {REVOCATIONS}
+    world.times.pass_by(SOFT - 1)
+    assert world.verifier.verify_claims(claims_of()).labels == ()
+    world.times.pass_by(1)
+    verdict = world.verifier.verify_claims(claims_of())
+    assert (answer(verdict), verdict.labels, verdict.age) == (ADMITTED, ("stale",), SOFT)
+    world.times.pass_by(HARD - SOFT - 1)
+    verdict = world.verifier.verify_claims(claims_of())
+    assert (answer(verdict), verdict.labels, verdict.age) == (ADMITTED, ("stale",), HARD - 1)
+    world.times.pass_by(1)
+    assert judged(world) == UNREAD
+    world.github.down_for.clear()
+    world.times.pass_by(SOFT)
+    verdict = world.verifier.verify_claims(claims_of())
+    assert (answer(verdict), verdict.labels) == (ADMITTED, ())
+
+
+def test_an_admission_with_a_stale_list_of_revocations_is_not_kept() -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    world.github.down_for = {REVOCATIONS}
+    world.times.pass_by(SOFT)
+    assert judged(world) == ADMITTED
+    world.github.down_for.clear()
+    world.github.add(world.mint(revoking(), NEWER), REVOCATIONS)
+    world.times.pass_by(31)  # no pause any more
+    assert judged(world)[:2] == (403, Reason.REVOKED)
+
+
+def test_a_presented_bundle_bridges_the_list_of_revocations_only_in_preferred_mode() -> None:
+    for name in ("preferred", "required"):
+        world = World(mode(name))
+        bundle = world.mint(DOCUMENT)
+        world.github.down_for = {REVOCATIONS}
+        verdict = world.verifier.verify_claims(claims_of(), bundles=[bundle])
+        if name == "required":
+            assert answer(verdict) == UNREAD
+        else:
+            assert (answer(verdict), verdict.labels) == (ADMITTED, ("freshness_unchecked",))
+
+
+def test_a_restart_during_an_outage_admits_while_the_list_of_revocations_is_young_enough(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "store"
+    world = World(kept(folder))
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    start = world.times.wall
+    assert (folder / MARKER).stat().st_mtime == start
+    world.github.down = True
+    world.times.pass_by(SOFT - 1)
+    verdict = world.another().verify_claims(claims_of())
+    assert (answer(verdict), verdict.labels) == (ADMITTED, ("stale",))
+    # of the two lists, only that of revocations is too old
+    world.times.pass_by(HARD - SOFT)
+    os.utime(stored(folder), (world.times.wall, world.times.wall))
+    verdict = world.another().verify_claims(claims_of())
+    assert (answer(verdict), verdict.labels, verdict.age) == (ADMITTED, ("stale",), HARD - 1)
+    world.times.pass_by(1)
+    assert answer(world.another().verify_claims(claims_of())) == UNREAD
+    assert (folder / MARKER).stat().st_mtime == start, "nothing was read"
+
+
+@pytest.mark.parametrize("spoilt", ["missing", "of the future"])
+def test_after_a_restart_the_list_of_revocations_is_known_only_as_far_as_the_disk_says(
+    spoilt: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "store"
+    world = World(kept(folder))
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    world.github.down = True
+    if spoilt == "missing":
+        (folder / MARKER).unlink()
+    else:
+        os.utime(folder / MARKER, (world.times.wall + 1, world.times.wall + 1))
+    world.verifier = world.another()
+    assert judged(world) == UNREAD
+    world.github.down = False
+    world.times.pass_by(SOFT)
+    assert judged(world) == ADMITTED
+    assert (folder / MARKER).stat().st_mtime == world.times.wall
+
+
+def test_a_restart_does_not_unblock_what_an_unreadable_revocation_blocks(tmp_path: Path) -> None:
+    """It is not on the disk, so the list is not known there."""
+    world = World(kept(tmp_path / "store"))
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    odd = unreadable(world)
+    late = world.mint(revoking(), NEWER)
+    for listed, reason in ((odd, Reason.STATEMENT_MALFORMED), (late, Reason.TOOL_MISSING)):
+        world.github.listed[REVOCATIONS] = [listed]
+        world.verifier = world.another(opener=hesitant(world, late))
+        assert judged(world)[1] is reason
+        world.github.down = True
+        assert answer(world.another().verify_claims(claims_of())) == UNREAD
+        world.github.down = False
+
+
+@pytest.mark.parametrize("beside", ["unreadable", "not verified", "no bundle"])
+def test_a_restart_does_not_unblock_what_blocks_beside_an_attestation(
+    beside: str, tmp_path: Path
+) -> None:
+    """The channel's revocations are known; the launch's own list was never read as a whole."""
+    world = World(kept(tmp_path / "store"))
+    world.publish(DOCUMENT)
+    late = world.mint(DOCUMENT)
+    odd = {"unreadable": unreadable(world), "not verified": late, "no bundle": b"null"}[beside]
+    world.github.add(odd, LAUNCH)
+    world.verifier = world.another(opener=hesitant(world, late))
+    for _ in range(2):
+        assert judged(world)[1] in {
+            Reason.STATEMENT_MALFORMED, Reason.TOOL_MISSING, Reason.LOOKUP_INCOMPLETE,
+        }  # fmt: skip
+        world.times.pass_by(SOFT)
+    world.github.down = True
+    assert answer(world.another().verify_claims(claims_of())) == DOWN
+    world.github.down = False
+    world.github.listed[LAUNCH].remove(odd)
+    world.verifier = world.another()
+    assert judged(world) == ADMITTED
+    world.github.down = True
+    assert answer(world.another().verify_claims(claims_of())) == ADMITTED
+
+
+def test_a_revocation_that_was_on_the_list_outlasts_restarts(tmp_path: Path) -> None:
+    world = World(kept(tmp_path / "store"))
+    world.publish(DOCUMENT)
+    world.github.add(world.mint(revoking(), NEWER), REVOCATIONS)
+    assert judged(world)[:2] == (403, Reason.REVOKED)
+    world.github.down = True
+    world.times.pass_by(SOFT)
+    assert answer(world.another().verify_claims(claims_of()))[:2] == (403, Reason.REVOKED)
+    world.github.down = False
+    world.github.listed[REVOCATIONS].clear()
+    assert answer(world.another().verify_claims(claims_of()))[:2] == (403, Reason.REVOKED)

@@ -28,7 +28,7 @@ from mrtd.verifier.verdict import Reason, Verdict
 from mrtd.verifier.verifier import Verifier
 from tests.lab.answers import ADMITTED, Answer, answer, failed
 from tests.lab.trust_authority import ISSUER, Recipe, TrustAuthority, signing_key
-from tests.lab.world import World
+from tests.lab.world import ONCE_EACH, World
 
 REGISTERS: Final = {
     name: bytes.fromhex(rule["value"]) for name, rule in reference.launch()["registers"].items()
@@ -377,7 +377,7 @@ def test_the_answer_about_one_token_is_not_that_about_the_next() -> None:
     token, binding = token_and_binding(scene)
     bad = msgspec.structs.replace(binding, proof=bytes(64))
     assert failed(scene.register(token, bad)) == {"key_proof"}
-    assert scene.github.asked == scene.github.asked[:1]
+    assert scene.github.about == ONCE_EACH
 
 
 def test_two_verifiers_do_not_take_each_others_nonces() -> None:

@@ -11,9 +11,10 @@ from fixtures import reference
 from fixtures.reference import launch, register, revocation
 from mrtd.verifier.verdict import Reason
 from mrtd.verifier.verifier import Verifier
-from tests.lab.answers import ADMITTED, Answer, answer, observed
+from tests.lab.answers import ADMITTED, Answer, answer, failed, observed
 from tests.lab.identity import GitHubIdentity
-from tests.lab.world import RELEASE, World, claims_of
+from tests.lab.world import RELEASE, World, claims_of, launch_digest_of
+from tests.lab.world import REVOCATIONS as CHANNEL
 
 Json = dict[str, Any]
 
@@ -68,13 +69,8 @@ def judged(world: World, sequence: int, verifier: Verifier | None = None) -> Ans
     return answer((verifier or world.verifier).verify_claims(claims_of(image(sequence))))
 
 
-def digest_of(made: Json) -> str:
-    values = made["registers"]
-    return reference.launch_digest(*(values[n]["value"] for n in ("mrtd", "rtmr1", "rtmr2")))
-
-
 def launch_digest(sequence: int) -> str:
-    return digest_of(image(sequence))
+    return launch_digest_of(image(sequence))
 
 
 def test_an_older_release_is_refused_once_a_newer_one_was_seen() -> None:
@@ -185,7 +181,7 @@ def test_what_a_later_release_revokes_is_refused_although_it_is_current(
     newer = other_firmware(501)
     cycle = {} if kind in {"tag", "commit"} else {"current": [ref(500)]}
     later = world.mint(release(501, newer, revoked=[row], **cycle), signer(501))
-    world.github.add(later, digest_of(newer))
+    world.github.add(later, launch_digest_of(newer))
     if order == "seen after":
         assert judged(world, 500) == ADMITTED
     assert answer(world.verifier.verify_claims(claims_of(newer))) == ADMITTED
@@ -220,26 +216,83 @@ def test_a_pure_revocation_is_found_by_what_it_revokes(kind: str) -> None:
     assert judged(world, 500) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="DEFECT: where the launch is attested, MRTD is not asked")
-def test_a_revocation_of_firmware_is_found_by_its_mrtd() -> None:
-    """The signer puts ``revoked-tdx-mrtd`` among the subjects so that whoever asks finds it."""
-    row, expected = REVOCATIONS["mrtd"]
+@pytest.mark.parametrize("kind", REVOCATIONS)
+def test_a_pure_revocation_is_found_by_who_only_ever_asks_for_launches(kind: str) -> None:
+    """Nothing of it is about the launch but the list of what the channel has revoked."""
+    row, expected = REVOCATIONS[kind]
+    cycle = {"current": [ref(500)]} if kind in {"launch", "mrtd"} else {}
     world = World()
     publish(world, release(500))
-    publish(world, pure(501, row, current=[ref(500)]))
-    assert judged(world, 500) == expected
-
-
-@pytest.mark.xfail(strict=True, reason="DEFECT: only bundles of the digest that is asked are read")
-def test_every_revocation_in_the_operators_folder_counts(tmp_path: Any) -> None:
-    """The folder is read anyway; what it says about other launches is a release's word, too."""
-    world = World(f'[lookup]\ngithub = "off"\ndirectory = "{tmp_path}"\n')
-    row, expected = REVOCATIONS["tag"]
-    (tmp_path / "a.json").write_bytes(world.mint(release(500), signer(500)))
-    (tmp_path / "b.json").write_bytes(
-        world.mint(release(501, other_firmware(501), revoked=[row]), signer(501))
-    )
+    world.github.add(world.mint(pure(501, row, **cycle), signer(501)), CHANNEL)
     assert judged(world, 500)[:2] == expected[:2]
+    assert world.github.about == {launch_digest(500): 1, CHANNEL: 1}
+    assert failed(world.another().verify_claims(claims_of(image(500)))) >= {expected[2]}
+
+
+@pytest.mark.parametrize("kind", REVOCATIONS)
+def test_a_revocation_is_found_when_the_list_is_due_again(kind: str) -> None:
+    row, expected = REVOCATIONS[kind]
+    world = World()
+    publish(world, release(500))
+    assert judged(world, 500) == ADMITTED
+    world.github.add(world.mint(pure(501, row), signer(501)), CHANNEL)
+    world.times.pass_by(world.policy.cache.soft_seconds - 1)
+    assert judged(world, 500) == ADMITTED
+    world.times.pass_by(1)
+    assert judged(world, 500)[:2] == expected[:2]
+
+
+def test_a_document_that_revokes_nothing_new_is_not_among_the_channels_revocations() -> None:
+    """The list stays short; what it repeats was on it when it was new."""
+    row, _ = REVOCATIONS["tag"]
+    older, newer = release(502, revoked=[row]), release(501, revoked=[row])
+    assert CHANNEL not in {s["digest"]["sha256"] for s in reference.subjects(older)}
+    assert CHANNEL in {s["digest"]["sha256"] for s in reference.subjects(newer)}
+    world = World()
+    publish(world, older)
+    publish(world, newer)
+    assert len(world.github.listed[CHANNEL]) == 1
+    assert judged(world, 502) == ADMITTED
+
+
+def test_revocations_of_another_channel_are_on_another_list() -> None:
+    made = pure(501, REVOCATIONS["tag"][0])
+    for field, value in (("repository", "devopsdefender/dd2"), ("channel", "refs/heads/main2")):
+        other = made | {"release": made["release"] | {field: value}}
+        assert CHANNEL not in {s["digest"]["sha256"] for s in reference.subjects(other)}
+
+
+def test_a_stranger_on_the_list_of_revocations_neither_revokes_nor_blocks() -> None:
+    world = World()
+    publish(world, release(500))
+    stranger = RELEASE.change(build_trigger="pull_request", source_repository_digest=commit_of(501))
+    for row, _ in REVOCATIONS.values():
+        world.github.add(world.mint(pure(501, row), stranger), CHANNEL)
+    assert judged(world, 500) == ADMITTED
+
+
+@pytest.mark.parametrize("mode", ["off", "preferred", "required"])
+@pytest.mark.parametrize("new", [True, False], ids=["new", "repeated"])
+@pytest.mark.parametrize("kind", REVOCATIONS)
+def test_every_revocation_in_the_operators_folder_counts(
+    kind: str,
+    new: bool,  # noqa: FBT001
+    mode: str,
+    tmp_path: Any,
+) -> None:
+    """The folder is read anyway; what it says about other launches is a release's word, too."""
+    world = World(f'[lookup]\ngithub = "{mode}"\ndirectory = "{tmp_path}"\n')
+    row, expected = REVOCATIONS[kind]
+    sequence = 501 if new else 502
+    cycle = {"current": [ref(500)]} if kind in {"launch", "mrtd"} else {}
+    (tmp_path / "a.json").write_bytes(world.mint(release(500), signer(500)))
+    assert judged(world, 500) == ADMITTED
+    later = release(sequence, other_firmware(sequence), revoked=[row], **cycle)
+    (tmp_path / "b.json").write_bytes(world.mint(later, signer(sequence)))
+    assert answer(world.another().verify_claims(claims_of(image(500))))[:2] == expected[:2]
+    world.times.pass_by(world.policy.cache.soft_seconds)
+    assert judged(world, 500)[:2] == expected[:2]
+    assert (world.github.asked == []) is (mode == "off")
 
 
 def test_a_revoked_release_is_refused_on_every_shape_of_machine() -> None:
