@@ -24,7 +24,6 @@ from mrtd.verifier.judgement import Candidate
 from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.lookup import Found, Lookup
 from mrtd.verifier.policy import Policy
-from mrtd.verifier.recall import recall, unsettled
 from mrtd.verifier.sources import is_about
 from mrtd.verifier.statement import read_signed
 from mrtd.verifier.store import Storage
@@ -32,6 +31,8 @@ from mrtd.verifier.verdict import Check, Reason, check, not_made
 
 _PRESENTED: Final = "presented by the agent"
 _PRESENTED_LIMIT: Final = 8
+_NEVER: Final = float("-inf")
+"""When a list was read to its end that never was."""
 _UNASKED: Final = not_made("lookup", "the policy says that GitHub is not asked")
 
 
@@ -45,7 +46,7 @@ class OpenBundle(Protocol):
 class AskGitHub(Protocol):
     """Looks a digest up; never raises."""
 
-    def __call__(self, digest: str, *, priority: bool) -> Lookup:
+    def __call__(self, digest: str, *, priority: float) -> Lookup:
         """Look a digest up."""
 
 
@@ -127,6 +128,9 @@ class Attestations:
         self._loading = threading.Lock()
         self._unloaded = store
         self._unread: Candidate | None = None
+        self._reading = threading.Lock()
+        self._folder_until = float("-inf")
+        self._folder_read: tuple[Lookup, tuple[tuple[Found, Candidate], ...]] = (Lookup(), ())
         self._attempts = 0
         identity = policy.identity
         self._revocations = revocations_digest(identity.repository, identity.ref)
@@ -140,16 +144,19 @@ class Attestations:
             found = (*pool.candidates, unread)
             pool = msgspec.structs.replace(pool, candidates=found, lasting=False)
         given = [
-            self._open(Found(bundle, _PRESENTED), now, listed=False)
+            self._open(Found(bundle, _PRESENTED), now)
             for bundle in tuple(presented)[:_PRESENTED_LIMIT]
         ]
         listed = {candidate.digest for candidate in pool.candidates}
         new = tuple(c for c in given if c.digest not in listed)
         mode = self._policy.lookup.github
-        if not new or mode == "required" or (mode == "preferred" and pool.lookup.ok):
+        if not new or mode == "required":
             return pool
-        if not pool.lookup.ok and pool.lookup.source != "GitHub":
-            return pool  # a revocation in the operator's folder may be what could not be read
+        # not where a list was read in part, or the budget is spent: an agent can bring that about;
+        # nor where the operator's folder cannot be read: what it has may be a revocation
+        down = pool.lookup.reason is Reason.LOOKUP_UNAVAILABLE and pool.lookup.source == "GitHub"
+        if (mode == "preferred" and not down) or (mode == "off" and not pool.lookup.ok):
+            return pool
         label = "freshness_unchecked" if mode == "preferred" else "github_not_asked"
         return msgspec.structs.replace(
             pool,
@@ -167,7 +174,7 @@ class Attestations:
     def learn(self, bundle: bytes, now: datetime) -> Candidate:
         """Take note of a release's document, whichever VM asks next."""
         self._load(now)
-        return self._open(Found(bundle, "given by the control plane"), now, listed=False)
+        return self._open(Found(bundle, "given by the control plane"), now)
 
     def _listed(self, claims: TdClaims, now: datetime) -> Pool:
         """What the lists have under the launch's digest, and else under the MRTD's."""
@@ -175,13 +182,14 @@ class Attestations:
         labels: set[str] = set() if self._ask else {"github_not_asked"}
         at = self._clock.steady()
         for digest in self._digests(claims):
-            priority = self._ledger.knows_firmware(claims)
+            # anybody may boot our firmware: half of the reserve is for what is attested already
+            priority = 0.5 if self._ledger.knows_firmware(claims) else 0.0
             known, lookup = self._known(digest, now, priority=priority)
             if known is not None:
                 found += known.listed
-                at = min(at, known.at)
+                at = at if known.at == _NEVER else min(at, known.at)
             if lookup.reason is not None:
-                if known is None or not known.listed:
+                if known is None or not any(c.values for c in known.listed):
                     return Pool(
                         candidates=tuple(found),
                         lookup=_lookup_check(lookup),
@@ -202,10 +210,11 @@ class Attestations:
 
     def _with_revocations(self, pool: Pool, now: datetime) -> Pool:
         """A pool, once it is known what the channel has revoked; in the ledger, mostly."""
-        known, lookup = self._known(self._revocations, now, priority=True)
-        if lookup.reason is not None and known is None:
+        known, lookup = self._known(self._revocations, now, priority=1.0)
+        if lookup.reason is not None and (known is None or known.at == _NEVER):
             return msgspec.structs.replace(
                 pool,
+                candidates=(*pool.candidates, *(known.listed if known else ())),
                 lookup=_lookup_check(lookup, "revocations"),
                 retry_after=lookup.retry_after,
                 lasting=False,
@@ -229,14 +238,14 @@ class Attestations:
         by_launch = launch_digest(report.mr_td, report.rtmrs[1], report.rtmrs[2])
         return (by_launch, by_mrtd) if policy.lookup.by_mrtd else (by_launch,)
 
-    def _known(self, digest: str, now: datetime, *, priority: bool) -> tuple[Known | None, Lookup]:
+    def _known(self, digest: str, now: datetime, *, priority: float) -> tuple[Known | None, Lookup]:
         """What a digest has; past the soft lifetime it is looked up again, once for all who ask."""
         known = self._fresh(digest)
         if known is not None:
             return known, Lookup()
         future, mine = self._flights.join(digest)
         if mine:
-            priority = priority or self._attested.get(digest) is not None
+            priority = 1.0 if self._attested.get(digest) is not None else priority
             self._flights.land(digest, lambda: self._refresh(digest, priority=priority, now=now))
         return future.result()
 
@@ -252,35 +261,21 @@ class Attestations:
         return None
 
     def _refresh(
-        self, digest: str, *, priority: bool, now: datetime
+        self, digest: str, *, priority: float, now: datetime
     ) -> tuple[Known | None, Lookup]:
         if (known := self._fresh(digest)) is not None:
             return known, Lookup()
         self.lookups += 1
         lookup = self._ask(digest, priority=priority) if self._ask else Lookup()
-        folder = self._folder() if self._folder else Lookup()
-        lookups = [lookup, folder]
-        failed = next((one for one in reversed(lookups) if one.reason is not None), None)
-        read = failed is None  # a list that was read in part admits nobody after a restart either
-        listed = tuple(self._open(found, now, listed=read) for found in lookup.bundles)
-        # of the folder all is opened, and teaches; what is about the digest counts besides
-        opened = [(found, self._open(found, now, listed=read)) for found in folder.bundles]
+        listed = tuple(self._open(found, now) for found in lookup.bundles)
+        folder, opened = self._read_folder(now)
         listed += tuple(made for found, made in opened if is_about(found.bundle, digest))
-        old = self._attested.get(digest)
+        failed = next((one for one in (folder, lookup) if one.reason is not None), None)
         if failed is not None:
-            if old is not None and self._clock.steady() - old.at >= self._hard:
-                self._attested.drop(digest)
-                old = None
-            if old is not None:
-                # what was found and says nothing may be a revocation: the old list hides it not
-                mute = tuple(candidate for candidate in listed if candidate.values is None)
-                old = Known((*old.listed, *mute), old.at)
-            return old, failed
+            return self._partial(digest, listed), failed
         known = Known(listed, self._clock.steady())
         if digest == self._revocations:
-            lasting = not any(map(unsettled, listed))
-            if self._store is not None:
-                self._store.note_revocations_read(0.0 if _mute(listed) else self._clock.wall())
+            lasting = not any(candidate.unsettled for candidate in listed)
         else:
             lasting = any(made.values for made in listed) and not _dated_ahead(listed)
         if lasting:
@@ -288,29 +283,57 @@ class Attestations:
         else:
             self._attested.drop(digest)
             self._unattested.put(digest, known)
-        # what says nothing is not on the disk: without it, the others would admit after a restart
-        before = (*(old.listed if old else ()), *listed)
-        self._unlist(before, still=() if _mute(listed) else listed)
         return known, lookup
 
-    def _open(self, found: Found, now: datetime, *, listed: bool = True) -> Candidate:
-        """Open a bundle; a genuine one is opened once, and what it says is remembered.
+    def _partial(self, digest: str, listed: tuple[Candidate, ...]) -> Known | None:
+        """What is left when a list could not be read to its end.
 
-        Only one that was ``listed`` may admit somebody after a restart.
+        The older list, inside its hard lifetime; and, from now on with it, what was found and says
+        nothing: it may be a revocation.
         """
+        old = self._attested.get(digest)
+        if old is not None and self._clock.steady() - old.at >= self._hard:
+            self._attested.drop(digest)
+            old = None
+        mute = tuple(candidate for candidate in listed if candidate.mute)
+        if old is None:
+            return Known(mute, _NEVER) if mute else None
+        seen = {candidate.digest for candidate in old.listed}
+        new = tuple(candidate for candidate in mute if candidate.digest not in seen)
+        if new:
+            old = Known((*old.listed, *new), old.at)
+            self._attested.put(digest, old)
+        return old
+
+    def _read_folder(self, now: datetime) -> tuple[Lookup, tuple[tuple[Found, Candidate], ...]]:
+        """The operator's folder, opened: all of it teaches. It is read again now and then only."""
+        if self._folder is None:
+            return Lookup(), ()
+        with self._reading:
+            if self._clock.steady() >= self._folder_until:
+                lookup = self._folder()
+                opened = tuple((found, self._open(found, now)) for found in lookup.bundles)
+                self._folder_read = (lookup, opened)
+                again = 0 if lookup.reason is not None else self._policy.cache.negative_seconds
+                self._folder_until = self._clock.steady() + again
+            return self._folder_read
+
+    def _open(self, found: Found, now: datetime) -> Candidate:
+        """Open a bundle; a genuine one is opened once, and what it says is remembered."""
         candidate = self._opened_once(found, now)
         if candidate.values is not None:
             self._remember(candidate)
-            if self._store is not None and found.source != _PRESENTED:
-                sequence, at = candidate.values.release.sequence, self._clock.wall()
-                self._store.put(candidate.digest, sequence, found.bundle, at if listed else None)
+            if self._store is not None:
+                sequence = candidate.values.release.sequence
+                self._store.put(candidate.digest, sequence, found.bundle)
         return msgspec.structs.replace(candidate, source=found.source)
 
     def _remember(self, candidate: Candidate) -> None:
         """Keep a genuine candidate, and what it says."""
         if candidate.values is not None and self._opened.get(candidate.digest) is None:
-            self._opened.put(candidate.digest, candidate)
+            # in this order: who finds it opened relies on its having been learned
             self._ledger.learn(candidate.values)
+            self._opened.put(candidate.digest, candidate)
 
     def _opened_once(self, found: Found, now: datetime) -> Candidate:
         digest = bundle_digest(found.bundle)
@@ -329,17 +352,8 @@ class Attestations:
             digest=digest, source=found.source, checks=checks, signed=signed, values=values
         )
 
-    def _unlist(self, before: tuple[Candidate, ...], still: tuple[Candidate, ...]) -> None:
-        """What GitHub no longer lists shall not come back from the disk."""
-        if self._store is None:
-            return
-        listed = {candidate.digest for candidate in still}
-        for candidate in before:
-            if candidate.values is not None and candidate.digest not in listed:
-                self._store.unlist(candidate.digest, candidate.values.release.sequence)
-
     def _load(self, now: datetime) -> Candidate | None:
-        """Bundles of earlier runs: all of them teach, those listed lately may admit (stale).
+        """Bundles of earlier runs, which teach.
 
         What comes back is one that cannot be verified yet: the next call tries again, once for all
         who wait meanwhile.
@@ -352,21 +366,13 @@ class Attestations:
                 return None
             if self._attempts != attempts:
                 return self._unread
-            candidates, lists, unread = recall(
-                store,
-                lambda found: self._opened_once(found, now),
-                wall=self._clock.wall(),
-                lifetime=self._hard,
-                revocations=self._revocations,
-            )
-            for candidate in candidates:
+            self._unread, self._attempts = None, self._attempts + 1
+            for bundle in store.load():
+                candidate = self._opened_once(Found(bundle, "disk"), now)
                 self._remember(candidate)
-            self._unread, self._attempts = unread, self._attempts + 1
-            if unread is not None:
-                return unread
-            soft = self._policy.cache.soft_seconds
-            for key, (listed, age) in lists.items():
-                self._attested.put(key, Known(listed, self._clock.steady() - max(age, soft)))
+                if candidate.unsettled:
+                    self._unread = candidate
+                    return candidate
             self._unloaded = None
             return None
 
@@ -374,15 +380,6 @@ class Attestations:
 def _dated_ahead(candidates: tuple[Candidate, ...]) -> tuple[Check, ...]:
     found = (c for candidate in candidates for c in candidate.checks)
     return tuple(c for c in found if c.name == "not_in_the_future" and not c.ok)
-
-
-def _mute(candidates: tuple[Candidate, ...]) -> bool:
-    """Whether one of them may say something that is not known: a revocation, perhaps."""
-    return any(
-        unsettled(candidate)
-        or any(c.reason is Reason.STATEMENT_MALFORMED for c in candidate.checks)
-        for candidate in candidates
-    )
 
 
 def _lookup_check(lookup: Lookup, name: str = "lookup") -> Check:

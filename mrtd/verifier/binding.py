@@ -25,7 +25,7 @@ import msgspec
 
 from mrtd.verifier.nonce import Nonces
 from mrtd.verifier.token_claims import VerifierNonce
-from mrtd.verifier.verdict import Check, Reason, check, not_made, passed
+from mrtd.verifier.verdict import Check, Reason, check, not_made
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -130,7 +130,7 @@ def check_binding(
         nonces: that issued ours.
     """
     if binding == "none":
-        return (passed("binding", expected="none", observed="none", source="policy"),)
+        return (not_made("binding", "none: any TD's evidence would do"),)
     if isinstance(binding, ReportDataBinding):
         wanted = binding.report_data
         # zero is what a TD has that was asked for nothing

@@ -24,7 +24,7 @@ class Budget:
 
     Args:
         per_hour: how many requests fit, and flow in within an hour.
-        reserve_percent: share that only priority callers get.
+        reserve_percent: share that only callers with priority get.
         clock: for the time that has passed.
     """
 
@@ -35,13 +35,17 @@ class Budget:
         self._clock, self._lock = clock, threading.Lock()
         self._left, self._then = self._size, clock.steady()
 
-    def take(self, *, priority: bool) -> float | None:
-        """Take one: None if it was taken, otherwise the seconds until it can be."""
+    def take(self, *, priority: float) -> float | None:
+        """Take one: None if it was taken, otherwise the seconds until it can be.
+
+        Args:
+            priority: share of the reserve that the caller may use, from 0 to 1.
+        """
         with self._lock:
             now = self._clock.steady()
             flowed = max(0.0, now - self._then) * self._rate
             self._left, self._then = min(self._size, self._left + flowed), now
-            missing = 1.0 + (0.0 if priority else self._reserve) - self._left
+            missing = 1.0 + self._reserve * (1.0 - priority) - self._left
             if missing > 0:
                 return missing / self._rate
             self._left -= 1.0

@@ -87,7 +87,7 @@ class GitHubLookup:
         # no token: the URL is the permission, and the host is not GitHub's; nor does GitHub count
         self._blobs = upstream("the bundles' host", headers=agent, limit=PACKED_LIMIT, budget=None)
 
-    def __call__(self, digest: str, *, priority: bool = False) -> Lookup:
+    def __call__(self, digest: str, *, priority: float = 0.0) -> Lookup:
         """Every attestation of a SHA-256 digest (64 hex digits). Never raises."""
         run = _Run(Turn(self._clock.steady() + self._policy.total_seconds, priority))
         what = f"{self._repository}, sha256:{digest!s:.12}..."

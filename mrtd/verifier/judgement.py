@@ -36,6 +36,20 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     signed: Signed | None
     values: ReferenceValues | None
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether it cannot be verified yet: a tool has no answer, or our clock is behind."""
+        return any(
+            (made.reason is not None and made.reason.could_not_check)
+            or (made.name == "not_in_the_future" and not made.ok)
+            for made in self.checks
+        )
+
+    @property
+    def mute(self) -> bool:
+        """Whether it may say something that is not known: a revocation, perhaps."""
+        return self.unsettled or any(c.reason is Reason.STATEMENT_MALFORMED for c in self.checks)
+
 
 class Judged(NamedTuple):
     """A candidate against a TD.

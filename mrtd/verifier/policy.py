@@ -19,6 +19,16 @@ from mrtd.evidence.tcb import TcbStatus
 from mrtd.reference.fields import Bits64, CommitHex, ConfirmationKind, Register, Sha256Hex
 from mrtd.registers import Sha384
 
+Advisory = Annotated[str, msgspec.Meta(pattern=r"^INTEL-SA-[0-9]{5}$(?!\n)")]
+InputName = Literal[
+    "firmware", "variables", "acpi", "kernel", "cmdline", "initrd", "rootfs", "fw_cfg", "smbios"
+]
+RunUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^https://[^/\s]+/[^/\s]+/[^/\s]+/actions/runs/[0-9]+(/attempts/[0-9]+)?$(?!\n)"
+    ),
+]
 NumericId = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,18}$(?!\n)")]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=10 * 365 * 86400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
@@ -56,7 +66,7 @@ class IdentityPolicy(_Section, frozen=True, kw_only=True):
     workflow: str = ".github/workflows/release.yml"
     ref: str = "refs/heads/main"
     triggers: tuple[str, ...] = ("push",)
-    runners: tuple[str, ...] = ("github-hosted",)
+    runners: tuple[Literal["github-hosted", "self-hosted"], ...] = ("github-hosted",)
     visibility: Literal["public", "private"] = "public"
     issuer: str = "https://token.actions.githubusercontent.com"
     server: str = "https://github.com"
@@ -138,7 +148,7 @@ class TcbPolicy(_Section, frozen=True, kw_only=True):
     """
 
     statuses: tuple[TcbStatus, ...] = (TcbStatus.UP_TO_DATE,)
-    rejected_advisories: tuple[str, ...] = ()
+    rejected_advisories: tuple[Advisory, ...] = ()
     minimum_date: datetime | None = None
 
 
@@ -156,7 +166,7 @@ class MeasurementPolicy(_Section, frozen=True, kw_only=True):
 
     allow_unpinned_rtmr0: bool = False
     mrtd_only: bool = False
-    required_coverage: tuple[str, ...] = ("firmware", "kernel", "cmdline", "initrd", "rootfs")
+    required_coverage: tuple[InputName, ...] = ("firmware", "kernel", "cmdline", "initrd", "rootfs")
     required_confirmations: tuple[ConfirmationKind, ...] = ()
 
     @property
@@ -184,7 +194,7 @@ class Revoked(_Section, frozen=True, kw_only=True):
     launches: tuple[Sha256Hex, ...] = ()
     tags: tuple[str, ...] = ()
     commits: tuple[CommitHex, ...] = ()
-    runs: tuple[str, ...] = ()
+    runs: tuple[RunUrl, ...] = ()
 
 
 class ReleasePolicy(_Section, frozen=True, kw_only=True):
@@ -338,6 +348,7 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "cache.hard_seconds": cache.hard_seconds < cache.soft_seconds,
         "token.jwks_hard_lifetime_seconds": token.jwks_hard_lifetime_seconds
         < token.jwks_lifetime_seconds,
+        "measurements.required_coverage": not policy.measurements.required_coverage,
         "measurements.mrtd_only": policy.measurements.mrtd_only
         and bool(set(policy.measurements.required_coverage) - {"firmware"}),
     }
@@ -356,6 +367,7 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "tcb.minimum_date": "has no time zone",
         "cache.hard_seconds": "is shorter than cache.soft_seconds",
         "token.jwks_hard_lifetime_seconds": "is shorter than token.jwks_lifetime_seconds",
+        "measurements.required_coverage": "demands nothing: name the firmware at least",
         "measurements.mrtd_only": "an MRTD covers the firmware only: required_coverage demands "
         "more than ['firmware']",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -72,7 +73,8 @@ def check_quote(
     return CheckedToken(
         checks=_checks(appraised),
         claims=claims,
-        token_id=appraised.quote_sha256,
+        # of what was said, not of how it was signed: an ECDSA signature has a twin
+        token_id=hashlib.sha256(claims.key + report.report_data).hexdigest(),
         expires=state.expires.timestamp(),
     )
 

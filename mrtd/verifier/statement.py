@@ -15,7 +15,7 @@ from mrtd.registers import LAUNCH_REGISTERS, RegisterName
 from mrtd.verifier.bundle import SIZE_LIMIT, Signed
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.policy import IdentityPolicy, MeasurementPolicy
-from mrtd.verifier.verdict import Check, Outcome, Reason, check, passed
+from mrtd.verifier.verdict import Check, Outcome, Reason, check, not_made, passed
 
 _ALWAYS_THERE: Final = frozenset({"firmware", "kernel"})
 """Inputs that no launch is without: that one is ``absent`` is no answer."""
@@ -110,11 +110,22 @@ def _match(launch: Launch, claims: TdClaims, policy: MeasurementPolicy) -> Match
         for name, c in zip(LAUNCH_REGISTERS, registers, strict=True)
         if c.outcome is Outcome.PASSED
     }
-    coverage = tuple(_coverage(name, launch, compared) for name in policy.required_coverage)
+    differing = {
+        name
+        for name, c in zip(LAUNCH_REGISTERS, registers, strict=True)
+        if c.reason is Reason.REGISTERS_DIFFER
+    }
+    coverage = tuple(
+        _coverage(name, launch, compared, differing) for name in policy.required_coverage
+    )
     checks = (*registers, *coverage, *_expectations(launch, claims), *_confirmed(launch, policy))
     same = all(c.ok for c in registers)
     return Match(
-        launch, checks, same, same or compared >= _IMAGE, _labels(launch, compared, policy)
+        launch,
+        checks,
+        same,
+        same or compared >= _IMAGE,
+        _labels(launch, compared | differing, policy),
     )
 
 
@@ -146,8 +157,17 @@ def _register(
     )
 
 
-def _coverage(name: str, launch: Launch, compared: set[RegisterName]) -> Check:
-    """An input is covered if a register that depends on it was compared, and is equal."""
+def _coverage(
+    name: str, launch: Launch, compared: set[RegisterName], differing: set[RegisterName]
+) -> Check:
+    """An input is covered if a register that depends on it was compared, and is equal.
+
+    Where that register differs, which refuses by itself, it is not said that nothing measured it.
+    """
+    if not _is_covered(name, launch, compared) and _is_covered(name, launch, differing):
+        found = (r for row in launch.coverage if row.input == name for r in row.registers)
+        which = " and ".join(sorted(differing & {RegisterName(register) for register in found}))
+        return not_made(f"coverage.{name}", f"{which} differs")
     row = next((row for row in launch.coverage if row.input == name), None)
     if row is None:
         observed = "the document does not say"

@@ -1,7 +1,7 @@
-"""Verified bundles on disk, so that a restart neither forgets a revocation nor needs GitHub.
+"""Verified bundles on disk, so that a restart forgets neither a revocation nor the newest release.
 
-Only bundles are kept, never what was concluded from them: each is verified again when it is loaded.
-A file's time of modification says when a lookup last listed it.
+Only bundles are kept, never what was concluded from them, and none of them admits anybody: each is
+verified again when it is loaded, and teaches. Who may run is for GitHub's lists to say.
 """
 
 from __future__ import annotations
@@ -11,22 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from mrtd.errors import PolicyError
 from mrtd.verifier.bundle import SIZE_LIMIT
 
 _SUFFIX: Final = ".sigstore.json"
-_MARK: Final = "revocations-read"
 _ABANDONED: Final = 600.0
 """Age in seconds from which on an unfinished file is one of a process that was killed."""
-
-
-class Stored(NamedTuple):
-    """A bundle on disk, and when a lookup last listed it (Unix time)."""
-
-    bundle: bytes
-    listed_at: float
 
 
 class Storage(Protocol):
@@ -38,20 +30,11 @@ class Storage(Protocol):
 
     failures: int
 
-    def load(self) -> Iterator[Stored]:
+    def load(self) -> Iterator[bytes]:
         """All bundles that can be read."""
 
-    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float | None) -> None:
-        """Keep a bundle, and when it was listed."""
-
-    def unlist(self, digest: str, sequence: int) -> None:
-        """Note that a bundle is no longer listed."""
-
-    def note_revocations_read(self, at: float) -> None:
-        """Note when the channel's list of revocations was last read to its end."""
-
-    def revocations_read_at(self) -> float | None:
-        """When that was, Unix time; None if it is not known."""
+    def put(self, digest: str, sequence: int, bundle: bytes) -> None:
+        """Keep a bundle."""
 
 
 class BundleStore:
@@ -86,69 +69,38 @@ class BundleStore:
             )  # fmt: skip
         self._clean()
 
-    def load(self) -> Iterator[Stored]:
-        """All bundles that can be read."""
+    def load(self) -> Iterator[bytes]:
+        """All bundles that can be read; the others are counted."""
         for path in self._files():
             try:
-                status = path.lstat()
-                if path.is_symlink() or status.st_size > SIZE_LIMIT:
-                    continue
-                yield Stored(path.read_bytes(), status.st_mtime)
+                if not path.is_symlink() and path.stat().st_size <= SIZE_LIMIT:
+                    yield path.read_bytes()
             except OSError:
-                continue
+                self.failures += 1
 
-    def put(self, digest: str, sequence: int, bundle: bytes, listed_at: float | None) -> None:
-        """Keep a bundle; a disk that is full is counted and otherwise of no consequence.
-
-        Without ``listed_at``, a bundle that was not listed just now: it says nothing of lists.
-        """
+    def put(self, digest: str, sequence: int, bundle: bytes) -> None:
+        """Keep a bundle; a disk that is full is counted, and otherwise of no consequence."""
         path = self._path(digest, sequence)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             with self._lock:
+                # another size: what a crash of the machine left of it
+                if path.exists() and path.stat().st_size == len(bundle):
+                    return
                 try:
-                    # another size: what a crash of the machine left of it
-                    if (new := not path.exists()) or path.stat().st_size != len(bundle):
-                        descriptor = os.open(
-                            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-                        )
-                        with os.fdopen(descriptor, "wb") as file:
-                            file.write(bundle)
-                            file.flush()
-                            os.fsync(descriptor)
-                            os.utime(descriptor, (listed_at or 0, listed_at or 0))
-                        temporary.replace(path)
-                    elif listed_at is not None:
-                        os.utime(path, (listed_at, listed_at))
+                    descriptor = os.open(
+                        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+                    )
+                    with os.fdopen(descriptor, "wb") as file:
+                        file.write(bundle)
+                        file.flush()
+                        os.fsync(descriptor)
+                    temporary.replace(path)
                 finally:
                     temporary.unlink(missing_ok=True)
-                if new:
-                    self._trim()
+                self._trim()
         except OSError:
             self.failures += 1
-
-    def unlist(self, digest: str, sequence: int) -> None:
-        """GitHub has it no longer: it teaches what was revoked, and admits nobody."""
-        try:
-            os.utime(self._path(digest, sequence), (0, 0))
-        except OSError:
-            self.failures += 1
-
-    def note_revocations_read(self, at: float) -> None:
-        """Remember when the channel's list of revocations was last read to its end."""
-        path = self._folder / _MARK
-        try:
-            path.touch(mode=0o600)
-            os.utime(path, (at, at))
-        except OSError:
-            self.failures += 1
-
-    def revocations_read_at(self) -> float | None:
-        """When that was, Unix time; None if it is not known."""
-        try:
-            return (self._folder / _MARK).lstat().st_mtime
-        except OSError:
-            return None
 
     def _path(self, digest: str, sequence: int) -> Path:
         return self._folder / f"{sequence:016d}-{digest}{_SUFFIX}"

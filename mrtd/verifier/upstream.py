@@ -45,10 +45,10 @@ class Stop(Exception):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """On whose behalf is asked: until when (steady clock), and whether from the reserve too."""
+    """On whose behalf is asked: until when (steady clock), and with which share of the reserve."""
 
     deadline: float
-    priority: bool
+    priority: float
 
 
 class Upstream:

@@ -8,16 +8,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from mrtd.verifier.attestations import Attestations, OpenBundle, Pool
 from mrtd.verifier.binding import Binding, check_binding
-from mrtd.verifier.cache import Bounded, Flights, Interrupted, Workers
+from mrtd.verifier.cache import Flights, Interrupted, Workers
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, HttpFetch
 from mrtd.verifier.judgement import Judgement, judge
 from mrtd.verifier.jwks import KeySource
+from mrtd.verifier.kept import KeptVerdicts
 from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.nonce import Nonces, TokenMemory
 from mrtd.verifier.parts import folder_of, lookup_of, opener_of, root_of, store_of
@@ -32,15 +31,7 @@ from mrtd.verifier.wording import broken_off, compose
 if TYPE_CHECKING:
     from mrtd.evidence.collateral import Collateral
 
-_Question = tuple[bytes | str, ...]
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A verdict that holds for everybody with the same claims."""
-
-    verdict: Verdict
-    generation: int
-    until: float
+_Question = tuple[bytes | int | datetime | None, ...]
 
 
 class _Evidence(NamedTuple):
@@ -97,7 +88,7 @@ class Verifier:
         fetch = fetch or HttpFetch()
         self._keys = KeySource(policy.token, fetch, self.clock)
         self._tokens = TokenMemory(clock=self.clock)
-        self._kept: Bounded[bytes, _Kept] = Bounded(policy.cache.entries)
+        self._kept = KeptVerdicts(policy.cache.entries, self.ledger, self.clock)
         self._flights: Flights[_Question, Verdict] = Flights()
         self._workers = Workers()
         self.attestations = Attestations(
@@ -129,7 +120,7 @@ class Verifier:
         """
         moment = self._moment(now)
         evidence = self._check_token(ita_token, binding, moment)
-        return self._concluded(evidence, binding, moment, bundles)
+        return self._concluded(evidence, binding, now, bundles)
 
     def verify_quote(
         self,
@@ -153,20 +144,20 @@ class Verifier:
         """
         moment = self._moment(now)
         evidence = self._check_quote(quote, collateral, binding, moment, root_ca)
-        return self._concluded(evidence, binding, moment, bundles)
+        return self._concluded(evidence, binding, now, bundles)
 
     def verify_claims(
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
     ) -> Verdict:
         """Whether to admit a TD whose token, and what binds it, the caller has checked."""
         about = claims.key
-        if (verdict := self._held(about)) is not None:
+        if now is None and (verdict := self._held(about)) is not None:
             return verdict
-        presented, moment = tuple(bundles), self._moment(now)
-        key: _Question = (about, *presented)
+        presented = tuple(bundles)
+        key: _Question = (about, self.ledger.generation, now, *presented)
         future, mine = self._flights.join(key)
         if mine:
-            self._flights.land(key, lambda: self._decide(claims, presented, moment))
+            self._flights.land(key, lambda: self._decide(claims, presented, now))
         try:
             return future.result()
         except Interrupted as error:
@@ -188,7 +179,7 @@ class Verifier:
         evidence = await asyncio.get_running_loop().run_in_executor(
             self._workers.named("tokens"), self._check_token, ita_token, binding, moment
         )
-        return await self._aconcluded(evidence, binding, moment, bundles)
+        return await self._aconcluded(evidence, binding, now, bundles)
 
     async def averify_quote(
         self,
@@ -208,7 +199,7 @@ class Verifier:
             self._workers.named("tokens"),
             partial(self._check_quote, quote, collateral, binding, moment, root_ca),
         )
-        return await self._aconcluded(evidence, binding, moment, bundles)
+        return await self._aconcluded(evidence, binding, now, bundles)
 
     async def averify_claims(
         self, claims: TdClaims, *, now: datetime | None = None, bundles: Iterable[bytes] = ()
@@ -217,13 +208,13 @@ class Verifier:
         import asyncio  # noqa: PLC0415 - not every control plane has it
 
         about = claims.key
-        if (verdict := self._held(about)) is not None:
+        if now is None and (verdict := self._held(about)) is not None:
             return verdict
-        presented, moment = tuple(bundles), self._moment(now)
-        key: _Question = (about, *presented)
+        presented = tuple(bundles)
+        key: _Question = (about, self.ledger.generation, now, *presented)
         future, mine = self._flights.join(key)
         if mine:
-            self._submit(key, lambda: self._decide(claims, presented, moment))
+            self._submit(key, lambda: self._decide(claims, presented, now))
         try:
             # shielded: the answer is for everybody, also when one of them hangs up
             return await asyncio.shield(asyncio.wrap_future(future))
@@ -277,7 +268,11 @@ class Verifier:
         return _Evidence(checked, (*checked.checks, *bound))
 
     def _concluded(
-        self, evidence: _Evidence, binding: Binding, now: datetime, bundles: Iterable[bytes]
+        self,
+        evidence: _Evidence,
+        binding: Binding,
+        now: datetime | None,
+        bundles: Iterable[bytes],
     ) -> Verdict:
         claims = evidence.token.claims
         if claims is None or not all(c.ok for c in evidence.checks):
@@ -286,7 +281,11 @@ class Verifier:
         return self._registered(verdict, evidence, binding)
 
     async def _aconcluded(
-        self, evidence: _Evidence, binding: Binding, now: datetime, bundles: Iterable[bytes]
+        self,
+        evidence: _Evidence,
+        binding: Binding,
+        now: datetime | None,
+        bundles: Iterable[bytes],
     ) -> Verdict:
         claims = evidence.token.claims
         if claims is None or not all(c.ok for c in evidence.checks):
@@ -294,7 +293,9 @@ class Verifier:
         verdict = await self.averify_claims(claims, now=now, bundles=bundles)
         return self._registered(verdict, evidence, binding)
 
-    def _decide(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
+    def _decide(
+        self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime | None
+    ) -> Verdict:
         """The answer for claims of which none is kept. Never raises."""
         try:
             return self._appraise(claims, presented, now)
@@ -306,17 +307,14 @@ class Verifier:
         return compose((broken_off(error),), self.policy)
 
     def _held(self, key: bytes) -> Verdict | None:
-        """The verdict about claims, while it holds."""
-        kept = self._kept.get(key)
-        if kept is None or kept.generation != self.ledger.generation:
-            return None
-        if self.clock.steady() >= kept.until:
-            return None
-        self.counters["cache_hits"] += 1
-        return kept.verdict
+        if (verdict := self._kept.get(key)) is not None:
+            self.counters["cache_hits"] += 1
+        return verdict
 
-    def _appraise(self, claims: TdClaims, presented: tuple[bytes, ...], now: datetime) -> Verdict:
-        checks = check_td(claims, self.policy)
+    def _appraise(
+        self, claims: TdClaims, presented: tuple[bytes, ...], asked_for: datetime | None
+    ) -> Verdict:
+        now, checks = self._moment(asked_for), check_td(claims, self.policy)
         if not all(c.ok for c in checks):
             return self._refuse(checks, None)
         pool = self.attestations.find(claims, presented, now)
@@ -331,14 +329,11 @@ class Verifier:
             age=age,
             retry_after=pool.retry_after,
         )
-        # in observe mode others are admitted, too: what may be attested soon is not kept
-        if (
-            all(c.ok for c in verdict.checks)
-            and pool.lasting
-            and generation == self.ledger.generation
-        ):
+        # in observe mode others are admitted, too: what may be attested soon is not kept; nor what
+        # was asked about another time than now
+        if pool.lasting and asked_for is None and all(c.ok for c in verdict.checks):
             until = self._holds_until(pool, judgement, now)
-            self._kept.put(claims.key, _Kept(verdict, generation, until))
+            self._kept.put(claims.key, verdict, generation=generation, until=until)
         return verdict
 
     def _holds_until(self, pool: Pool, judgement: Judgement, now: datetime) -> float:

@@ -79,7 +79,8 @@ def compose(
     if judgement is not None and judgement.best is not None and judgement.best.match is not None:
         found |= set(judgement.best.match.labels)
     if observing:
-        found |= {"observe"} | {f"would_refuse_{c.reason}" for c in failed if c.reason}
+        let_pass = () if binding else failed
+        found |= {"observe"} | {f"would_refuse_{c.reason}" for c in let_pass if c.reason}
     decisive = min(binding, key=_rank) if binding else None
     reason = None if decisive is None else decisive.reason
     release = based_on.release if based_on else (judgement.release if judgement else None)
