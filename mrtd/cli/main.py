@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 from mrtd import __version__
@@ -25,10 +26,13 @@ _EPILOG: Final = """\
 exit codes:
   0  done                          2  wrong usage or bad input
   1  mismatch, or --strict failed  3  could not be checked (tool or network)
+  130  interrupted                 141  whoever reads the output has gone
 
-An MRTD names the firmware only. What identifies an image is MRTD, RTMR0, RTMR1 and RTMR2
-together; `mrtd measure` shows which input ends up in which.
+An MRTD names the firmware only. What identifies an image is MRTD, RTMR0, RTMR1
+and RTMR2 together; `mrtd measure` shows which input ends up in which.
 """
+BROKEN_PIPE: Final = 128 + 13
+"""Exit code when nobody reads the output: neither yes nor no (as of a shell, 128 + SIGPIPE)."""
 
 
 def parser(verb: str | None) -> argparse.ArgumentParser:
@@ -50,23 +54,48 @@ def parser(verb: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; the exit code."""
+    """Run a command line; the exit code.
+
+    Only a verb that has said all it had to say ends with 0 or 1: these are answers.
+    """
     words = sys.argv[1:] if argv is None else argv
-    arguments = parser(words[0] if words else None).parse_args(words)
+    if sys.stdout is None:  # closed by who started us: the exit code is still an answer
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if not words:
+        top = parser(None)
+        top.print_help(sys.stderr)
+        top.exit(2)
+    arguments = parser(words[0]).parse_args(words)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except MrtdError as error:
-        _report(error, as_json=arguments.json)
+        try:
+            _report(error, as_json=arguments.json)
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         return error.exit_code
     except BrokenPipeError:
-        # whoever read the output has gone; the interpreter's own flush at exit must not complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _discard_output()
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         sys.stderr.write("mrtd: interrupted\n")
         return 130
+    except Exception as error:  # noqa: BLE001 - a defect is no refusal, which Python's 1 would be
+        _discard_output()
+        if isinstance(error, OSError) and error.filename is None:  # no file of ours: the output
+            sys.stderr.write(f"mrtd: error: cannot write the output: {error.strerror}\n")
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        return MrtdError.exit_code
     return code
+
+
+def _discard_output() -> None:
+    """What is left in the buffer must not fail again when the interpreter ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: MrtdError, *, as_json: bool) -> None:

@@ -24,10 +24,18 @@ _OUTCOME_STYLES: Final = {
 }
 
 
+class _Console(Console):
+    """Does not end the process with 1, which means "no", when nobody reads the output."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the `BrokenPipeError` through, which is being handled."""
+        raise  # noqa: PLE0704
+
+
 def console() -> Console:
     """Standard output; 80 columns where it is no terminal, so that pipes get stable text."""
-    out = Console(highlight=False, emoji=False, soft_wrap=False)
-    return out if out.is_terminal else Console(width=_WIDTH, highlight=False, emoji=False)
+    out = _Console(highlight=False, emoji=False, soft_wrap=False)
+    return out if out.is_terminal else _Console(width=_WIDTH, highlight=False, emoji=False)
 
 
 def print_measurement(document: MeasurementDocument, *, quiet: bool) -> None:

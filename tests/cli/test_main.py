@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mrtd import __version__
-from mrtd.cli.main import main
+from mrtd.cli.main import VERBS, main
 from tests.launches import Launch
 
 HEAVY = {
@@ -64,6 +64,14 @@ def test_help_teaches(verb: list[str], capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "exit codes" in out or "examples" in out
     assert max(len(line) for line in out.splitlines()) <= 100
+
+
+def test_without_a_verb_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert all(f"  {verb} " in said for verb in VERBS)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
