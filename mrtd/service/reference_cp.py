@@ -1,23 +1,15 @@
-r"""A reference control plane: what dd's ``/register`` is to become, as little as shows it.
+"""A reference control plane: what dd's ``/register`` is to become, as little as shows it.
 
 Owner and environment label are the operator's (``DD_OWNER``, ``DD_ENV``), whatever an agent says.
-The context of an agent's proof is the rest of its request, so that nobody on the way can give the
-VM another name or other ports; ``u16`` and ``u32`` are big-endian, and
-``field(x) = u32(len(x)) || x``::
-
-    context = "mrtd.register/v1\0" || field(vm_name)
-              || u32(number of extra_ingress)
-              || field(hostname_label) || u16(port)      for each, in the order of the request
-
-Texts are UTF-8; without ``extra_ingress`` their number is 0. ``env_label`` and ``owner`` are not in
-it, since they are ignored.
+The context of an agent's proof is that of `mrtd.verifier.registration`; ``env_label`` and ``owner``
+are not in it, since they are ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -37,9 +29,8 @@ from mrtd.service.requests import Ingress, RegisterRequest, binding_missing, non
 from mrtd.service.service import Service
 from mrtd.service.sidecar import new_nonce
 from mrtd.verifier.binding import Binding
+from mrtd.verifier.registration import register_context
 from mrtd.verifier.verdict import OK, Verdict
-
-_CONTEXT: Final = b"mrtd.register/v1\0"
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,14 +79,6 @@ def admit_without_tunnel(registration: Registration, verdict: Verdict) -> Admitt
     return Admitted(f"reference-no-tunnel-{secrets.token_urlsafe(24)}", name, agent)
 
 
-def register_context(vm_name: str, extra_ingress: tuple[Ingress, ...]) -> bytes:
-    """What an agent's proof covers besides nonce and token; see the module."""
-    parts = [_CONTEXT, _field(vm_name), len(extra_ingress).to_bytes(4, "big")]
-    for ingress in extra_ingress:
-        parts += [_field(ingress.hostname_label), ingress.port.to_bytes(2, "big")]
-    return b"".join(parts)
-
-
 class ReferenceControlPlane:
     """``GET /register/nonce`` and ``POST /register``.
 
@@ -138,8 +121,7 @@ class ReferenceControlPlane:
         verdict = await service.verifier.averify_registration(asked.ita_token, binding=binding)
         status = verdict_status(verdict)
         service.count(verdict)
-        notes.reason = None if verdict.reason is None else str(verdict.reason)
-        notes.labels = verdict.labels
+        notes.take(verdict)
         if status != OK:
             code, headers = str(verdict.reason), verdict_headers(verdict)
             return error_answer(
@@ -173,8 +155,3 @@ class ReferenceControlPlane:
             )
             text = "attested, but it could not be given a place in the fleet; try again"
             raise Refusal(503, "admission_failed", text, retry_after=5) from error
-
-
-def _field(text: str) -> bytes:
-    data = text.encode()
-    return len(data).to_bytes(4, "big") + data

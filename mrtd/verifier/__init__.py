@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from mrtd.evidence.tcb import TcbStatus
     from mrtd.verifier.binding import (
         Binding,
         NonceBinding,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mrtd.verifier.fetch import Fetch, HttpFetch, Response
     from mrtd.verifier.nonce import Nonces, nonce_text, read_nonce
     from mrtd.verifier.policy import Policy
+    from mrtd.verifier.registration import register_context
     from mrtd.verifier.settings import policy_from_environment, read_policy
     from mrtd.verifier.verdict import Attestation, Check, Outcome, Reason, Verdict
     from mrtd.verifier.verifier import Verifier
@@ -42,6 +44,7 @@ __all__ = [
     "Reason",
     "ReportDataBinding",
     "Response",
+    "TcbStatus",
     "TdClaims",
     "Verdict",
     "Verifier",
@@ -51,12 +54,14 @@ __all__ = [
     "prove",
     "read_nonce",
     "read_policy",
+    "register_context",
     "registration_data",
     "report_data",
 ]
 
-_MODULES: Final = {
-    "binding": (
+_MODULES: Final = {  # below mrtd
+    "evidence.tcb": ("TcbStatus",),
+    "verifier.binding": (
         "Binding",
         "NonceBinding",
         "ReportDataBinding",
@@ -65,14 +70,15 @@ _MODULES: Final = {
         "registration_data",
         "report_data",
     ),
-    "claims": ("TdClaims",),
-    "clock": ("Clock",),
-    "fetch": ("Fetch", "HttpFetch", "Response"),
-    "nonce": ("Nonces", "nonce_text", "read_nonce"),
-    "policy": ("Policy",),
-    "settings": ("policy_from_environment", "read_policy"),
-    "verdict": ("Attestation", "Check", "Outcome", "Reason", "Verdict"),
-    "verifier": ("Verifier",),
+    "verifier.claims": ("TdClaims",),
+    "verifier.clock": ("Clock",),
+    "verifier.fetch": ("Fetch", "HttpFetch", "Response"),
+    "verifier.nonce": ("Nonces", "nonce_text", "read_nonce"),
+    "verifier.policy": ("Policy",),
+    "verifier.registration": ("register_context",),
+    "verifier.settings": ("policy_from_environment", "read_policy"),
+    "verifier.verdict": ("Attestation", "Check", "Outcome", "Reason", "Verdict"),
+    "verifier.verifier": ("Verifier",),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -88,6 +94,6 @@ if not TYPE_CHECKING:  # it would make type checkers believe in any name
         """Import a name with its first use (PEP 562)."""
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        value = getattr(import_module(f"mrtd.{_HOME[name]}"), name)
         globals()[name] = value
         return value

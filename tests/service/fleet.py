@@ -22,13 +22,14 @@ from mrtd.service.app import make_app
 from mrtd.service.gate import Gate
 from mrtd.service.limits import Limits
 from mrtd.service.logs import Log
-from mrtd.service.reference_cp import ReferenceControlPlane, register_context
+from mrtd.service.reference_cp import ReferenceControlPlane
 from mrtd.service.requests import Ingress, text_of
 from mrtd.service.service import Service
 from mrtd.service.sidecar import Sidecar
 from mrtd.verifier.binding import prove, registration_data, report_data
 from mrtd.verifier.fetch import Response
 from mrtd.verifier.nonce import read_nonce
+from mrtd.verifier.registration import register_context
 from tests.lab.trust_authority import Recipe, TrustAuthority
 from tests.lab.world import World
 

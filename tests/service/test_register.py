@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mrtd.service.reference_cp import Admitted, Registration, register_context
+from mrtd.service.reference_cp import Admitted, Registration
 from mrtd.service.requests import Ingress
+from mrtd.verifier.registration import register_context
 from mrtd.verifier.verdict import Verdict
 from tests.service.fleet import Agent, Fleet, Json, ask, run
 
@@ -207,5 +208,8 @@ def test_the_log_has_no_secrets() -> None:
         for part in (secret, *secret.split("."), secret[:20], secret[-20:]):
             assert part not in text
     known = {"time", "level", "event", "method", "path", "status", "reason", "duration_ms",
-             "request_id", "vm", "labels", "detail"}  # fmt: skip
+             "request_id", "vm", "labels", "check", "detail"}  # fmt: skip
     assert all(set(line) <= known for line in lines)
+    refused = [line for line in lines if line.get("check")]
+    assert refused
+    assert all(line["check"] in line["detail"] for line in refused)

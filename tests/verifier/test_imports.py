@@ -59,7 +59,7 @@ def test_what_type_checkers_see_is_what_is_imported() -> None:
     """Names under ``TYPE_CHECKING``, those of ``__all__`` and those imported late are the same."""
     tree = ast.parse(Path(str(mrtd.verifier.__file__)).read_text(encoding="utf-8"))
     seen = {
-        (str(node.module).rpartition(".")[2], alias.name)
+        (str(node.module).removeprefix("mrtd."), alias.name)
         for block in tree.body
         if isinstance(block, ast.If)
         for node in block.body

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fixtures import reference
 from fixtures.quotes import Td
-from mrtd.service.reference_cp import register_context
 from mrtd.verifier import Verifier
 from mrtd.verifier.fetch import Response
+from mrtd.verifier.registration import register_context
 from mrtd.verifier.verdict import Reason
 from tests.lab.identity import OWNER_ID, REPOSITORY_ID
 from tests.lab.trust_authority import Recipe, TrustAuthority, report_body
