@@ -15,12 +15,14 @@ from mrtd.evidence.manifest import Manifest
 from mrtd.launch.spec import LaunchSpec
 from mrtd.reference import ReferenceValues, ResultDocument
 from mrtd.registers import Sha384
+from mrtd.verifier.policy import Policy
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
 SCHEMAS: Final[dict[str, type]] = {
     "evidence.schema.json": Manifest,
     "launch.schema.json": LaunchSpec,
     "measurement.schema.json": MeasurementDocument,
+    "policy.schema.json": Policy,
     "reference.schema.json": ReferenceValues,
     "result.schema.json": ResultDocument,
 }
@@ -29,6 +31,7 @@ _SHA384: Final = {
     "pattern": "^[0-9a-f]{96}$",
     "type": "string",
 }
+_PATH: Final = {"description": "A path; ~ is not expanded.", "pattern": "^[^~]", "type": "string"}
 
 
 def schema_text(document: type) -> str:
@@ -46,6 +49,8 @@ def _schema_of(kind: type) -> dict[str, Any]:
     """The schema of a class that msgspec does not know."""
     if kind is Sha384:
         return _SHA384
+    if kind is Path:
+        return _PATH
     raise NotImplementedError(kind)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 import pytest
 
+from ci.schema import FOLDER, schema_text
 from mrtd.evidence.tcb import TcbStatus
 from mrtd.verifier.policy import IdentityPolicy, Policy
 from mrtd.verifier.settings import FILE_VARIABLE, VARIABLES, policy_from_environment, read_policy
@@ -95,3 +96,9 @@ def test_the_examples_are_policies() -> None:
 def test_the_minimal_one_is_two_variables() -> None:
     ids = {"DD_TRUSTED_REPO_ID": "1000001", "DD_TRUSTED_OWNER_ID": "2000002"}
     assert policy_from_environment(ids) == read_policy(TOML[0])
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    text = (FOLDER / "policy.schema.json").read_text(encoding="utf-8")
+    assert text == schema_text(Policy)
+    assert "(?!" not in text  # readers of schemas in Go and Rust would refuse it
