@@ -22,6 +22,7 @@ from mrtd.service.answers import (
     refusal_answer,
 )
 from mrtd.service.service import Service
+from mrtd.verifier.verdict import Verdict
 
 _UNKNOWN: Final = "(unknown)"
 _NOTES: Final = "mrtd.notes"
@@ -37,12 +38,24 @@ class Notes:
         vm: name of the VM.
         reason: code of verdict or error.
         labels: of the verdict.
+        check: name of the check that decided.
+        detail: the verdict's message.
     """
 
     def __init__(self) -> None:
         self.vm: str | None = None
         self.reason: str | None = None
         self.labels: tuple[str, ...] = ()
+        self.check: str | None = None
+        self.detail: str | None = None
+
+    def take(self, verdict: Verdict) -> None:
+        """What a verdict says. Its message is for logs: of tokens and proofs it has nothing."""
+        self.reason = None if verdict.reason is None else str(verdict.reason)
+        self.labels, self.detail = verdict.labels, verdict.message
+        # verdicts are decided by the first check of their reason
+        deciding = (c.name for c in verdict.checks if not c.ok and c.reason is verdict.reason)
+        self.check = None if verdict.reason is None else next(deciding, None)
 
 
 def notes_of(request: Request) -> Notes:
@@ -92,6 +105,8 @@ class Gate:
                 request_id=sent.request_id,
                 vm=notes.vm,
                 labels=notes.labels,
+                check=notes.check,
+                detail=notes.detail,
             )
 
     async def _run(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
@@ -128,6 +143,11 @@ class Gate:
         if size > self._service.limits.head_bytes:
             text = "the head of the request cannot be read"
             raise Refusal(431, "head_too_large", text, close=True)
+        names = {name for name, _ in scope["headers"]}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            # RFC 9112, 6.1: a proxy may go by the other one, and hide a request in the body
+            text = "Content-Length and Transfer-Encoding together"
+            raise Refusal(400, "invalid_request", text, close=True)
 
     async def _work(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
         service = self._service

@@ -348,7 +348,6 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "cache.hard_seconds": cache.hard_seconds < cache.soft_seconds,
         "token.jwks_hard_lifetime_seconds": token.jwks_hard_lifetime_seconds
         < token.jwks_lifetime_seconds,
-        "measurements.required_coverage": not policy.measurements.required_coverage,
         "measurements.mrtd_only": policy.measurements.mrtd_only
         and bool(set(policy.measurements.required_coverage) - {"firmware"}),
     }
@@ -367,7 +366,6 @@ def _contradictions(policy: Policy) -> list[tuple[str, str]]:
         "tcb.minimum_date": "has no time zone",
         "cache.hard_seconds": "is shorter than cache.soft_seconds",
         "token.jwks_hard_lifetime_seconds": "is shorter than token.jwks_lifetime_seconds",
-        "measurements.required_coverage": "demands nothing: name the firmware at least",
         "measurements.mrtd_only": "an MRTD covers the firmware only: required_coverage demands "
         "more than ['firmware']",
     }
