@@ -17,6 +17,8 @@
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
     |   |-- TrustRootError        the root of trust for signatures cannot be used
+    |   |-- TokenError            an OIDC token cannot be had or used to sign: get another one
+    |   |   `-- NoOidcPermission      the workflow has to be changed: it may not ask for a token
     |   `-- ToolFailed            an external program refused its input, hung or printed garbage
     |-- VerificationError     the inputs are fine, the answer is no                       exit 1
     |   |-- MeasurementMismatch   derived and expected measurements differ
@@ -27,6 +29,7 @@
     |   |-- PlatformRevoked       Intel has revoked the platform or its TCB
     |   `-- TcbRejected           the platform is genuine, and the policy does not take its state
     |-- TransportError        a service could not be reached or gave no usable answer     exit 3
+    |   `-- ServiceRefused        a service understood and refused: asking again changes nothing
     `-- ToolMissing           an external program is not installed                        exit 3
 
 Foreign exceptions never leave a public function of this package.
@@ -136,6 +139,14 @@ class TrustRootError(InputError):
     """The root of trust for signatures cannot be read, or is none that is known."""
 
 
+class TokenError(InputError):
+    """An OIDC token cannot be had, read or used to sign: get another one."""
+
+
+class NoOidcPermission(TokenError):
+    """The job may not ask for an OIDC token: its workflow has to say ``id-token: write``."""
+
+
 class ToolFailed(InputError):
     """An external program refused its arguments, hung, or answered with garbage."""
 
@@ -194,6 +205,18 @@ class TransportError(MrtdError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class ServiceRefused(TransportError):
+    """A service understood what it was asked and refused: asking again changes nothing.
+
+    Attributes:
+        status: its HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class ToolMissing(MrtdError):
