@@ -197,10 +197,11 @@ class Attempts:
 
 def shown(said: bytes, secrets: tuple[Secret, ...]) -> str:
     """What a service said, in one short line without secrets."""
-    text = said.decode("utf-8", "replace")
-    for secret in secrets:  # before it is cut: half a secret would not be found
+    # Before it is cut, since half a secret would not be found; what the service has cut itself is
+    # found by its beginning.
+    text = _TOKEN.sub("***", said.decode("utf-8", "replace"))
+    for secret in secrets:
         text = secret.redact(text)
-    text = _TOKEN.sub("***", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SHOWN]
 
 

@@ -14,6 +14,7 @@ import json
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from threading import Lock
@@ -88,7 +89,7 @@ class SigningServer:
             Endpoint.REKOR_V2: lambda request: self._rekor_v2.create(request.body),
             Endpoint.TSA: self._timestamp,
         }
-        self.web = Server(self._answer)
+        self.web = Server(self._closing_answer)
 
     @property
     def origin(self) -> str:
@@ -127,6 +128,11 @@ class SigningServer:
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.origin}{Endpoint.OIDC}?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.request_token,
         }
+
+    def _closing_answer(self, request: Request) -> Answer:
+        """The server closes every connection; one that was not told would use it again."""
+        answer = self._answer(request)
+        return replace(answer, headers={**answer.headers, "Connection": "close"})
 
     def _answer(self, request: Request) -> Answer:
         try:
