@@ -27,7 +27,8 @@
     |   |-- CollateralInvalid     the collateral is not Intel's, or not of this platform
     |   |-- CollateralExpired     the collateral does not hold now: fetch it again
     |   |-- PlatformRevoked       Intel has revoked the platform or its TCB
-    |   `-- TcbRejected           the platform is genuine, and the policy does not take its state
+    |   |-- TcbRejected           the platform is genuine, and the policy does not take its state
+    |   `-- ReleaseRefused        what was measured, or what it is to follow, is not to be signed
     |-- TransportError        a service could not be reached or gave no usable answer     exit 3
     |   `-- ServiceRefused        a service understood and refused: asking again changes nothing
     `-- ToolMissing           an external program is not installed                        exit 3
@@ -191,6 +192,20 @@ class TcbRejected(VerificationError):
     def __init__(self, message: str, *, failed: tuple[str, ...], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.failed = failed
+
+
+class ReleaseRefused(VerificationError):
+    """A release is not to be signed or published as it is; every reason is named at once.
+
+    Attributes:
+        refusals: stable code and text of each reason.
+    """
+
+    def __init__(
+        self, message: str, *, refusals: tuple[tuple[str, str], ...], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.refusals = refusals
 
 
 class TransportError(MrtdError):
