@@ -151,6 +151,15 @@ class Stage:
         """Documents in the attestation store, oldest first."""
         return [values_of(one.bundle) for one in self.github.stored]
 
+    def leaks(self) -> list[str]:
+        """Where a secret is to be seen: what was printed, and every file that was written."""
+        places = {f"output {number}": text.encode() for number, text in enumerate(self.said)}
+        places |= {
+            str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()
+        }
+        found = [secret.encode() for secret in self.secrets() if secret]
+        return [name for name, data in places.items() if any(one in data for one in found)]
+
     def secrets(self) -> set[str]:
         """Every value that nobody may see."""
         found = {GITHUB_TOKEN, self.server.request_token, *self.server.issued}
