@@ -1,4 +1,4 @@
-"""Real firmware, kernels and a current QEMU, from the distribution's packages: no root needed.
+"""Firmware, kernels, a current QEMU and cosign, from the distribution's packages: no root needed.
 
 ``python -m ci.packages`` fetches every part that is not in the cache yet and prints what there is;
 ``--refresh`` fetches all of them anew. A part that is in the cache needs no network.
@@ -94,6 +94,8 @@ DEBIAN: Final = (
     Recipe("busybox-trixie", _TRIXIE, "trixie", "busybox-static"),
     Recipe("qemu-backports", _TRIXIE, "trixie-backports", "qemu-system-x86", "", QEMU_PROGRAM),
     Recipe("qemu-trixie", _TRIXIE, "trixie", "qemu-system-x86", "", QEMU_PROGRAM),
+    # Needs nothing but libc, of any release; trixie's 2.5 cannot verify by digest, nor Rekor v2.
+    Recipe("cosign-sid", ("sid",), "sid", "cosign"),
 )
 
 # Ubuntu's default kernel of 24.04 is 6.8, which does not fill RTMR2: take the enablement kernel.

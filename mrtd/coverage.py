@@ -47,7 +47,10 @@ _VERITY: Final = re.compile(
     r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|"
     r'dm-mod\.create=(?:"[^"]*|[^"\s]*)\bverity\s[^"]*\s[0-9a-fA-F]{32,})'
 )
+# verity.rst: version, two devices, two block sizes, blocks, start, algorithm; then the root digest
+_MAPPED_HASH: Final = re.compile(r"\bverity\s+(?:\S+\s+){8}([0-9a-fA-F]{32,128})(?=[\s\",;]|$)")
 _ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
+_HASH_DIGITS: Final = 128  # of SHA-512
 _ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")
 
 
@@ -87,6 +90,19 @@ def direct_boot_coverage(
         lines.append(covered(InputName.INITRD, "the file, as the kernel loads it"))
     by_name = {line.input: line for line in lines}
     return (*lines, _rootfs(spec, by_name["cmdline"], by_name["initrd"]))
+
+
+def root_hash(cmdline: str) -> str | None:
+    """The dm-verity root hash on a command line, lower-case hex; None without one."""
+    found = _VERITY.search(cmdline)
+    if found is None:
+        return None
+    key, _, value = found[1].partition("=")
+    if key == "dm-mod.create":
+        # the row above ends anywhere in the table, which has a salt in it as well
+        table = _MAPPED_HASH.search(cmdline, found.start(1))
+        return table[1].lower() if table else None
+    return value.lower() if len(value) <= _HASH_DIGITS else None
 
 
 def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage) -> Coverage:

@@ -17,6 +17,8 @@
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
     |   |-- TrustRootError        the root of trust for signatures cannot be used
+    |   |-- TokenError            an OIDC token cannot be had or used to sign: get another one
+    |   |   `-- NoOidcPermission      the workflow has to be changed: it may not ask for a token
     |   `-- ToolFailed            an external program refused its input, hung or printed garbage
     |-- VerificationError     the inputs are fine, the answer is no                       exit 1
     |   |-- MeasurementMismatch   derived and expected measurements differ
@@ -25,8 +27,10 @@
     |   |-- CollateralInvalid     the collateral is not Intel's, or not of this platform
     |   |-- CollateralExpired     the collateral does not hold now: fetch it again
     |   |-- PlatformRevoked       Intel has revoked the platform or its TCB
-    |   `-- TcbRejected           the platform is genuine, and the policy does not take its state
+    |   |-- TcbRejected           the platform is genuine, and the policy does not take its state
+    |   `-- ReleaseRefused        what was measured, or what it is to follow, is not to be signed
     |-- TransportError        a service could not be reached or gave no usable answer     exit 3
+    |   `-- ServiceRefused        a service understood and refused: asking again changes nothing
     `-- ToolMissing           an external program is not installed                        exit 3
 
 Foreign exceptions never leave a public function of this package.
@@ -136,6 +140,14 @@ class TrustRootError(InputError):
     """The root of trust for signatures cannot be read, or is none that is known."""
 
 
+class TokenError(InputError):
+    """An OIDC token cannot be had, read or used to sign: get another one."""
+
+
+class NoOidcPermission(TokenError):
+    """The job may not ask for an OIDC token: its workflow has to say ``id-token: write``."""
+
+
 class ToolFailed(InputError):
     """An external program refused its arguments, hung, or answered with garbage."""
 
@@ -182,6 +194,20 @@ class TcbRejected(VerificationError):
         self.failed = failed
 
 
+class ReleaseRefused(VerificationError):
+    """A release is not to be signed or published as it is; every reason is named at once.
+
+    Attributes:
+        refusals: stable code and text of each reason.
+    """
+
+    def __init__(
+        self, message: str, *, refusals: tuple[tuple[str, str], ...], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.refusals = refusals
+
+
 class TransportError(MrtdError):
     """A service could not be reached, or gave no usable answer.
 
@@ -194,6 +220,18 @@ class TransportError(MrtdError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class ServiceRefused(TransportError):
+    """A service understood what it was asked and refused: asking again changes nothing.
+
+    Attributes:
+        status: its HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class ToolMissing(MrtdError):

@@ -108,7 +108,7 @@ def _ask_qemu(
     from mrtd.qemu.fw_cfg import dump  # noqa: PLC0415
     from mrtd.qemu.pci import Mmio64Rule  # noqa: PLC0415
     from mrtd.qemu.process import find_qemu, qemu_version  # noqa: PLC0415
-    from mrtd.qemu.vmm import same_version  # noqa: PLC0415
+    from mrtd.qemu.vmm import OTHER_VERSION, same_version  # noqa: PLC0415
 
     if not phys_bits_known(spec):
         return Unpinned(
@@ -120,7 +120,7 @@ def _ask_qemu(
     version = qemu_version(binary)
     if not same_version(spec.vmm.version, version):
         return Unpinned(
-            f"the installed QEMU is {version}, the spec says {spec.vmm.version}: ACPI tables "
+            f"{OTHER_VERSION} {version}, the spec says {spec.vmm.version}: ACPI tables "
             "differ between versions"
         )
     progress(f"asking QEMU {version} for its ACPI tables")

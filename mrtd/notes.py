@@ -10,7 +10,12 @@ import msgspec
 
 from mrtd.coverage import CoverageStatus
 from mrtd.firmware.variables import SecureBoot, secure_boot_state
-from mrtd.qemu.vmm import FIRST_UPSTREAM_TDX, default_page_order, version_tuple
+from mrtd.qemu.vmm import (
+    FIRST_UPSTREAM_TDX,
+    OTHER_VERSION,
+    default_page_order,
+    version_tuple,
+)
 from mrtd.registers import Target, Unpinned
 
 if TYPE_CHECKING:
@@ -92,6 +97,8 @@ def _registers(d: Derivation) -> Iterator[Note]:
         if isinstance(rule, Unpinned):
             yield Note(Level.WARNING, f"{name}_unpinned", f"{name.upper()} is not pinned: "
                        f"{rule.reason}")  # fmt: skip
+            if OTHER_VERSION in rule.reason:
+                yield Note(Level.WARNING, "qemu_version_differs", rule.reason)
     if d.target is Target.CC:
         yield Note(
             Level.INFO,

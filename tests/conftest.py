@@ -51,6 +51,7 @@ class DebianParts:
         qemu_10: qemu-system-x86_64 of trixie, runnable here.
         qemu_11: qemu-system-x86_64 of trixie-backports, runnable here.
         busybox: a static busybox.
+        cosign: cosign of sid, runnable here.
         versions: part name to version of its package.
     """
 
@@ -64,6 +65,7 @@ class DebianParts:
     qemu_10: Path
     qemu_11: Path
     busybox: Path
+    cosign: Path
     versions: dict[str, str]
 
 
@@ -80,8 +82,8 @@ def debian() -> DebianParts:
     ovmf = {release: _part(f"ovmf-{release}") for release in ("bookworm", "trixie", "sid")}
     inteltdx, kernel = _part("inteltdx-sid"), _part("kernel-trixie")
     qemu = {suite: _part(f"qemu-{suite}") for suite in ("trixie", "backports")}
-    busybox = _part("busybox-trixie")
-    parts = (*ovmf.values(), inteltdx, kernel, *qemu.values(), busybox)
+    busybox, cosign = _part("busybox-trixie"), _part("cosign-sid")
+    parts = (*ovmf.values(), inteltdx, kernel, *qemu.values(), busybox, cosign)
     image = "usr/share/ovmf/OVMF.fd"
     try:
         return DebianParts(
@@ -95,6 +97,7 @@ def debian() -> DebianParts:
             qemu_10=qemu["trixie"].file("qemu-system-x86_64"),
             qemu_11=qemu["backports"].file("qemu-system-x86_64"),
             busybox=busybox.file("usr/bin/busybox"),
+            cosign=cosign.file("usr/bin/cosign"),
             versions={part.name: part.version for part in parts},
         )
     except PackagesUnavailable as error:

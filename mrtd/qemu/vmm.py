@@ -20,6 +20,8 @@ QEMU_SECTION_TYPES: Final = frozenset(
 )
 # First upstream release with the tdx-guest object (qemu target/i386/kvm/tdx.c)
 FIRST_UPSTREAM_TDX: Final = (10, 1)
+OTHER_VERSION: Final = "the installed QEMU is"
+"""How the reason begins why a QEMU was not asked that is not the one of the spec."""
 
 
 class PageOrderRow(msgspec.Struct, frozen=True):

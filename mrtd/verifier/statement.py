@@ -10,7 +10,7 @@ import hmac
 from typing import Final, NamedTuple
 
 from mrtd.errors import MalformedStatement
-from mrtd.reference import Launch, ReferenceValues, read_statement
+from mrtd.reference import Launch, ReferenceValues, RegisterRule, read_statement
 from mrtd.registers import LAUNCH_REGISTERS, RegisterName
 from mrtd.verifier.bundle import SIZE_LIMIT, Signed
 from mrtd.verifier.claims import TdClaims
@@ -93,9 +93,30 @@ class Match(NamedTuple):
 def match_launches(
     values: ReferenceValues, claims: TdClaims, policy: MeasurementPolicy
 ) -> tuple[Match, ...]:
-    """Every launch of a document against a TD, the one that fits best first."""
-    found = [_match(launch, claims, policy) for launch in values.launches]
+    """Launches of a document against a TD, the one that fits best first.
+
+    Those with the TD's registers; where there is none, all of them: which one comes nearest is for
+    the message, and comparing hundreds of shapes in full takes longer than everything else.
+    """
+    compared = tuple(
+        (name.value, value.raw, name in policy.required)
+        for name, value in claims.report.registers.items()
+        if name in (policy.required if policy.mrtd_only else LAUNCH_REGISTERS)
+    )
+    same = [launch for launch in values.launches if _has_registers(launch, compared)]
+    found = [_match(launch, claims, policy) for launch in same or values.launches]
     return tuple(sorted(found, key=_misfit))
+
+
+def _has_registers(launch: Launch, compared: tuple[tuple[str, bytes, bool], ...]) -> bool:
+    """Whether all registers are equal (name, value), and none is unpinned that is required."""
+    for name, value, required in compared:
+        rule: RegisterRule = getattr(launch.registers, name)
+        if rule.value is None and required:
+            return False
+        if rule.value is not None and not hmac.compare_digest(rule.value.raw, value):
+            return False
+    return True
 
 
 def _misfit(match: Match) -> tuple[bool, bool, int]:

@@ -156,17 +156,20 @@ def hashedrekord_body(envelope: Envelope, certificate: x509.Certificate) -> byte
     The hash is that of the key's algorithm in Sigstore's registry.
     """
     key = certificate.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size == 384:
-        algorithm, digest = "SHA2_384", hashlib.sha384(envelope.pae()).digest()
-    else:
-        algorithm, digest = "SHA2_256", hashlib.sha256(envelope.pae()).digest()
+    wide = isinstance(key, ec.EllipticCurvePublicKey) and key.key_size == 384
+    digest = (hashlib.sha384 if wide else hashlib.sha256)(envelope.pae()).digest()
+    return hashedrekord(digest, envelope.signatures[0], certificate)
+
+
+def hashedrekord(digest: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
+    """What Rekor v2 stores of a signature over a SHA-256 or SHA-384 digest."""
     verifier = {
-        "keyDetails": key_details(key),  # type: ignore[arg-type] # made by this lab
+        "keyDetails": key_details(certificate.public_key()),  # type: ignore[arg-type] # made by this lab
         "x509Certificate": {"rawBytes": base64(certificate.public_bytes(Encoding.DER))},
     }
     spec: dict[str, Any] = {
-        "data": {"algorithm": algorithm, "digest": base64(digest)},
-        "signature": {"content": base64(envelope.signatures[0]), "verifier": verifier},
+        "data": {"algorithm": f"SHA2_{8 * len(digest)}", "digest": base64(digest)},
+        "signature": {"content": base64(signature), "verifier": verifier},
     }
     entry: dict[str, Any] = {
         "apiVersion": "0.0.2",

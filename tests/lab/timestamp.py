@@ -60,17 +60,29 @@ class TimestampAuthority:
 
     def stamp(self, data: bytes, at: datetime) -> bytes:
         """A TimeStampResp: ``data`` existed at ``at`` (whole seconds)."""
+        return self._respond(hashlib.sha256(data).digest(), at)
+
+    def answer(self, request: bytes, at: datetime) -> bytes:
+        """A TimeStampResp to a TimeStampReq with SHA-256. Raises `ValueError`."""
+        asked = tsp.TimeStampReq.load(request, strict=True)
+        imprint = asked["message_imprint"]
+        if imprint["hash_algorithm"]["algorithm"].native != "sha256":
+            raise ValueError("this authority stamps SHA-256 only")
+        return self._respond(imprint["hashed_message"].native, at, nonce=asked["nonce"].native)
+
+    def _respond(self, imprint: bytes, at: datetime, *, nonce: int | None = None) -> bytes:
         info = tsp.TSTInfo(
             {
                 "version": "v1",
                 "policy": POLICY,
                 "message_imprint": {
                     "hash_algorithm": {"algorithm": "sha256"},
-                    "hashed_message": hashlib.sha256(data).digest(),
+                    "hashed_message": imprint,
                 },
                 "serial_number": x509.random_serial_number(),
                 "gen_time": at.replace(microsecond=0),
                 "accuracy": {"seconds": 1},
+                **({} if nonce is None else {"nonce": nonce}),
                 "tsa": asn1_x509.GeneralName("directory_name", self._leaf.subject),
             }
         )

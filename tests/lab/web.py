@@ -172,7 +172,9 @@ class _Http(ThreadingHTTPServer):
             def do_GET(self) -> None:
                 server.handle(self)
 
-            do_POST = do_GET  # noqa: N815 - the names are those of http.server
+            # the names are those of http.server
+            do_POST = do_GET  # noqa: N815
+            do_DELETE = do_GET  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
