@@ -92,7 +92,7 @@ def examine(host: Host, wanted: Wanted) -> Report:
         *check_qemu(host, wanted.qemu),
         check_firmware(host, wanted.firmware),
         *check_room(host),
-        check_qgs(host, qgs, virtual=seen.virtual),
+        check_qgs(host, qgs, virtual=seen.virtual, sgx="sgx" in seen.flags),
         check_pccs(host, network=wanted.network),
         *check_plain(host),
         *check_runner(host, wanted.repository),

@@ -28,8 +28,8 @@ _EPHEMERAL: Final = (
     "register the runner with ./config.sh --ephemeral, so that each job gets a fresh one"
 )
 _GROUP: Final = (
-    "put it into a runner group of the organisation: selected repositories, no public ones, "
-    "restricted to the release workflow at a ref (Settings, Actions, Runner groups)"
+    "put it into a runner group of the organisation: selected repositories, restricted to the "
+    "release workflow at a ref (Settings, Actions, Runner groups)"
 )
 _API: Final = "https://api.github.com"
 _PCCS_URL: Final = re.compile(
@@ -51,10 +51,11 @@ def read_address(text: str) -> Address:
     )
 
 
-def check_qgs(host: Host, wanted: Address | None, *, virtual: bool) -> Finding:
+def check_qgs(host: Host, wanted: Address | None, *, virtual: bool, sgx: bool) -> Finding:
     """Whether the Quote Generation Service takes connections where QEMU would make them.
 
-    In a virtual machine CID 2 is somebody else's host, which is left alone.
+    In a virtual machine CID 2 is somebody else's host, which is left alone. The service signs in an
+    SGX enclave, so a host without SGX cannot have one.
     """
     name, need = "qgs", Need.EVIDENCE
     usual: tuple[Address, ...] = (Unix(QGS_SOCKET), Vsock(HOST_CID, _port(host)))
@@ -72,7 +73,8 @@ def check_qgs(host: Host, wanted: Address | None, *, virtual: bool) -> Finding:
             return ok(name, f"{address} takes connections", need=need)
     text = "; ".join(told)
     say = missing if asked_all else unknown
-    return say(name, text, _remedy(text), need=need)
+    first = "" if sgx else "enable SGX in the BIOS, for quotes are signed in an enclave; then "
+    return say(name, text, f"{first}{_remedy(text)}", need=need)
 
 
 def _port(host: Host) -> int:
@@ -222,15 +224,18 @@ def _group(host: Host, token: str, owner: str, number: object) -> Finding:
     found = _ask(host, token, f"orgs/{owner}/actions/runner-groups/{number}")
     if isinstance(found, str):
         return unknown(name, f"GitHub does not say ({found})", _GROUP, need=need)
-    open_ = [
-        text
-        for bad, text in (
-            (found.get("visibility") != "selected", "open to all repositories"),
-            (found.get("allows_public_repositories") is not False, "open to public repositories"),
-            (found.get("restricted_to_workflows") is not True, "open to every workflow"),
-        )
-        if bad
-    ]
+    workflows = found.get("selected_workflows")
+    pinned = isinstance(workflows, list) and all("@" in str(one) for one in workflows)
+    closed = found.get("visibility") == "selected" and found.get("restricted_to_workflows") is True
+    public = found.get("allows_public_repositories") is not False
+    faults = (
+        (found.get("visibility") != "selected", "open to all repositories"),
+        (found.get("restricted_to_workflows") is not True, "open to every workflow"),
+        (not pinned, "open to a workflow at any ref"),
+        # where pull requests cannot bring a workflow of their own, a public one may release
+        (public and not (closed and pinned), "open to public repositories"),
+    )
+    open_ = [text for bad, text in faults if bad]
     if open_:
         return missing(name, "; ".join(open_), _GROUP, need=need)
     return ok(name, "selected repositories and workflows only", need=need)

@@ -133,7 +133,7 @@ def full(debian: DebianParts) -> FakeHost:
     """A host on which TDs can be launched and quoted."""
     return FakeHost(
         files={
-            "/proc/cpuinfo": cpuinfo("GenuineIntel", "vmx tme tdx_host_platform"),
+            "/proc/cpuinfo": cpuinfo("GenuineIntel", "vmx sgx tme tdx_host_platform"),
             "/proc/meminfo": b"MemTotal: 264000000 kB\nMemAvailable: 200000000 kB\n",
             "/proc/config.gz": gzip.compress(CONFIG.encode()),
             "/sys/module/kvm_intel/parameters/tdx": b"Y\n",
@@ -262,7 +262,9 @@ def test_amd(full: FakeHost) -> None:
 
 def test_arm(full: FakeHost) -> None:
     host = laptop(full).with_files(**{"/proc/cpuinfo": b"CPU implementer : 0x41\n"})
-    assert found(host)[1]["cpu"].text == "no x86: TDX is Intel's"
+    _, by_name = found(host)
+    assert by_name["cpu"].text == "no x86: TDX is Intel's"
+    assert by_name["qgs"].remedy.startswith("enable SGX in the BIOS")
 
 
 def test_virtual_machine_leaves_its_host_alone(full: FakeHost) -> None:
@@ -516,8 +518,11 @@ API: Final = "https://api.github.com"
 RUNNERS: Final = f"{API}/repos/o/r/actions/runners?per_page=100"
 GROUP: Final = f"{API}/orgs/o/actions/runner-groups/7"
 CLOSED: Final = {
-    "visibility": "selected", "allows_public_repositories": False, "restricted_to_workflows": True,
-}  # fmt: skip
+    "visibility": "selected",
+    "allows_public_repositories": True,
+    "restricted_to_workflows": True,
+    "selected_workflows": ["o/r/.github/workflows/release.yml@refs/heads/main"],
+}
 SECRET: Final = "ghs_" + "s" * 36
 
 
@@ -547,7 +552,8 @@ def test_good_runner(full: FakeHost) -> None:
     ("name", "value", "text"),
     [
         ("visibility", "all", "all repositories"),
-        ("allows_public_repositories", True, "public repositories"),
+        ("selected_workflows", ["o/r/.github/workflows/release.yml"], "at any ref"),
+        ("selected_workflows", None, "at any ref"),
         ("restricted_to_workflows", False, "every workflow"),
         ("restricted_to_workflows", None, "every workflow"),
     ],
@@ -556,6 +562,9 @@ def test_open_group(full: FakeHost, name: str, value: object, text: str) -> None
     finding = runner(full, {"ephemeral": True}, {**CLOSED, name: value})["runner_group"]
     assert finding.state is State.MISSING
     assert text in finding.text
+    assert "public repositories" in finding.text
+    private = {**CLOSED, name: value, "allows_public_repositories": False}
+    assert "public" not in runner(full, {"ephemeral": True}, private)["runner_group"].text
 
 
 def test_runner_of_which_github_says_little(full: FakeHost) -> None:
