@@ -22,6 +22,7 @@ from mrtd.evidence.dcap import appraise_quote
 from mrtd.evidence.quote import Quote
 from mrtd.evidence.tcb import DcapPolicy, TcbStatus
 from mrtd.evidence.td_report import TdReport
+from mrtd.printable import printable
 from mrtd.registers import ZERO
 from mrtd.verifier.binding import report_data
 from mrtd.verifier.jwks import KeySource
@@ -121,7 +122,8 @@ class RoundTrip:
 
 def _told(failed: list[Any]) -> str:
     made = [c for c in failed if c.reason is not None]
-    return "; ".join(f"{c.name}: {c.observed}, expected {c.expected}" for c in made)
+    # what a token says of itself is a stranger's text, even if Intel signed it
+    return printable("; ".join(f"{c.name}: {c.observed}, expected {c.expected}" for c in made))
 
 
 def require_binding(quote: Quote, *, nonce: Nonce | None, data: bytes) -> None:

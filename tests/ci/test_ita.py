@@ -7,6 +7,8 @@ import base64
 import gc
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -47,12 +49,20 @@ from ci.ita_wire import (
 from fixtures.dcap import NOW as DCAP_NOW
 from fixtures.dcap import World, authority
 from fixtures.quotes import SEPT_VE_DISABLE, Td, build_quote
-from mrtd.errors import MalformedStatement, MrtdError, ToolFailed, TransportError
+from mrtd.errors import (
+    MalformedStatement,
+    MrtdError,
+    ToolFailed,
+    ToolMissing,
+    TransportError,
+)
 from mrtd.evidence.collateral import read_collateral
 from mrtd.evidence.quote import Quote, read_quote
+from mrtd.evidence.tcb import TcbStatus
 from mrtd.verifier.binding import report_data
 from mrtd.verifier.fetch import HttpFetch
 from mrtd.verifier.jwks import KeySource
+from tests.conftest import ROOT
 from tests.lab import trust_authority as lab
 from tests.lab.web import Answer, How, Request, Server, make_certificate
 
@@ -608,6 +618,16 @@ def test_service_td_of_a_report_that_the_token_leaves_out() -> None:
     assert (found.field, found.quote) == ("mr_service_td", "07" * 48)
 
 
+def test_words_of_a_token_are_printable(open_desk: Callable[..., Any]) -> None:
+    recipe = lab.Recipe(top={"iss": "\x1b[31m\r\nevil"})
+    with open_desk() as desk:
+        trip = desk.trip(quote_of(), desk.double.token(Td().report10(), recipe))
+    with pytest.raises(TokenRefused) as caught:
+        trip.require()
+    assert str(caught.value).isprintable()
+    assert all(line.isprintable() for line in ita_command.lines(trip))
+
+
 # DCAP beside it
 
 
@@ -651,6 +671,31 @@ def test_dcap_disagrees(open_desk: Callable[..., Any], world: World, *, refused:
     assert trip.dcap is not None
     assert trip.dcap.refused is refused
     with pytest.raises(TokenRefused, match="DCAP does not agree"):
+        trip.require()
+
+
+@pytest.mark.parametrize("status", ["OutOfDate", "SWHardeningNeeded"])
+def test_accepted_statuses_hold_for_both_opinions(
+    open_desk: Callable[..., Any], status: str
+) -> None:
+    world = World(status=status)
+    assert not dcap_desk(open_desk, world).ok
+    trip = dcap_desk(open_desk, world, accepted=frozenset({TcbStatus(status)}))
+    assert trip.ok, ita_command.lines(trip)
+    assert trip.dcap is not None
+    assert trip.dcap.status == status
+
+
+def test_dcap_that_is_not_installed(
+    open_desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> None:
+        raise ToolMissing("dcap-qvl is not installed")
+
+    monkeypatch.setattr("mrtd.evidence.dcap.import_qvl", none)
+    trip = dcap_desk(open_desk, World())
+    assert not trip.ok
+    with pytest.raises(TransportError, match="could not be asked: dcap-qvl is not installed"):
         trip.require()
 
 
@@ -833,6 +878,37 @@ def test_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         command_line.main(words)
     assert caught.value.code == (0 if words == ["--help"] else 2)
     assert "usage: python -m ci" in "".join(capsys.readouterr())
+
+
+def test_nobody_logs_the_key(
+    shell: Shell, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    caplog.set_level(0)
+    quote = shell.folder / "quote"
+    quote.write_bytes(build_quote())
+    assert shell(str(quote), "--json")[0] == 0
+    assert KEY not in caplog.text
+    assert [str(w.message) for w in recwarn if KEY in str(w.message)] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"DD_ITA_BASE_URL": "http://s3cr3t.test"}, {"DD_ITA_API_KEY": "s3cr3t with spaces"}],
+)
+def test_process_shows_the_key_to_nobody(tmp_path: Path, settings: dict[str, str]) -> None:
+    quote = tmp_path / "quote"
+    quote.write_bytes(b"no quote")
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-m", "ci", "ita", str(quote), "--json"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={"DD_ITA_API_KEY": "s3cr3t", **settings},
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["message"]
+    assert b"s3cr3t" not in done.stdout + done.stderr
 
 
 def test_nothing_is_left_open(open_desk: Callable[..., Any]) -> None:
