@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import ci.launch
+import ci.agent
 import ci.session
 from ci.errors import LaunchFailed
 from ci.launch import BootResult, boot_plain
@@ -38,6 +38,11 @@ version = "10.1"
 memory = "1 GiB"
 vcpus = 1
 cpu = "qemu64"
+devices = [
+  "virtio-serial-pci,id=channel",
+  "virtserialport,bus=channel.0,chardev=payload,name=org.mrtd.payload",
+  "isa-serial,chardev=serial",
+]
 [firmware]
 path = "OVMF.fd"
 [boot]
@@ -224,7 +229,7 @@ def test_the_monitor_talks_nonsense(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_payload_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ci.launch, "_PAYLOAD_KEPT", 64)
+    monkeypatch.setattr(ci.agent, "_KEPT", 64)
     with pytest.raises(LaunchFailed, match="too many for a payload"):
         bench.boot(GOOD)
 
