@@ -17,6 +17,7 @@ from mrtd.errors import MrtdError
 # Verb -> module, summary
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "ita": ("ci.ita_command", "have a quote appraised by Intel Trust Authority"),
+    "crosscheck": ("ci.crosscheck_command", "check a derivation against a launch"),
     "doctor": ("ci.doctor", "say what this host lacks for launching TDs"),
 }
 _EPILOG: Final = """\
