@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from qemu.qmp import ConnectError, EventListener, Message, QMPClient, QMPError, Runstate
+from qemu.qmp import ConnectError, EventListener, QMPClient, QMPError
 
 from ci.channels import Drain, background, ended
 from ci.errors import LaunchFailed, printable
+from ci.monitor import (
+    TEXT_LIMIT,
+    connected,
+    disconnected,
+    last_words,
+    shutdown_reason,
+    version_of,
+    why,
+)
 from ci.outcome import Outcome, of_console, of_refusal
 from ci.progress import Progress, Stage
 from mrtd.qemu.process import Process
@@ -24,11 +31,8 @@ _ORDERLY: Final = "guest-shutdown"
 _RESETS: Final = frozenset({"guest-reset", "guest-panic"})
 # For a QEMU that has closed its monitor to be gone.
 _GRACE_SECONDS: Final = 10.0
-_TEXT_LIMIT: Final = 300
+_DYING_SECONDS: Final = 1.0
 _EVENTS: Final = ("SHUTDOWN", "STOP", "GUEST_PANICKED")
-
-# Errors of the monitor are ours to report; without a handler Python prints them on its own.
-logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +103,8 @@ class Guest:
             LaunchFailed: the guest did anything but shut down in order.
         """
         try:
-            async with _connected(self.monitor) as qmp:
-                version = _version(await qmp.execute("query-version"))
+            async with connected(self.monitor) as qmp:
+                version = version_of(await qmp.execute("query-version"))
                 self.progress.reached(Stage.MONITOR, f"QEMU {version}")
                 await self._watch(qmp)
                 return version
@@ -111,17 +115,17 @@ class Guest:
 
     async def _without_monitor(self, error: Exception) -> LaunchFailed:
         """What it means that the monitor cannot be talked to, which QEMU's end may explain."""
-        why = printable(str(error).encode())[:_TEXT_LIMIT]
+        text = why(error)
         try:
             status = await asyncio.wait_for(ended(self.qemu), _GRACE_SECONDS)
         except TimeoutError:
             what = "cannot be used" if isinstance(error, ConnectError) else "failed"
-            reason = f"QEMU's monitor {what}: {type(error).__name__}: {why}"
+            reason = f"QEMU's monitor {what}: {text}"
             return self.failure(reason, code=Outcome.MONITOR_FAILED)
         if self.progress.before(Stage.MONITOR):
             code = None if status >= 0 else Outcome.QEMU_DIED
             return self.failure(f"QEMU did not start (exit status {status})", code=code)
-        reason = f"QEMU ended with exit status {status} and left its monitor: {why}"
+        reason = f"QEMU ended with exit status {status} and left its monitor: {text}"
         return self.failure(reason, code=Outcome.QEMU_DIED)
 
     async def _watch(self, qmp: QMPClient) -> None:
@@ -130,7 +134,7 @@ class Guest:
                 enter = stack.enter_async_context
                 dead = await enter(background(_dead_end(qmp, events)))
                 exit_ = await enter(background(ended(self.qemu)))
-                lost = await enter(background(_disconnected(qmp)))
+                lost = await enter(background(disconnected(qmp)))
                 silent = await enter(background(_silence(self.serial, self.silence)))
                 await qmp.execute("cont")
                 watched = (dead, exit_, lost, silent, self.serial.matched, self.payload.overflowed)
@@ -150,24 +154,35 @@ class Guest:
                         f"nothing on the console after {self.silence:g} seconds",
                         code=Outcome.FIRMWARE_SILENT,
                     )
-                # An ending QEMU closes its monitor just before.
-                try:
-                    status = await asyncio.wait_for(asyncio.shield(exit_), _GRACE_SECONDS)
-                except TimeoutError as error:
-                    why = await _last_words(qmp)
-                    raise self.failure(
-                        f"QEMU's monitor failed: {why}", code=Outcome.MONITOR_FAILED
-                    ) from error
+                status = await self._exit_status(qmp, exit_)
             # The process may be seen to end before its last events are read.
-            await _disconnected(qmp)
-            reasons = [_reason(event) for event in events.history if event["event"] == "SHUTDOWN"]
+            await disconnected(qmp)
+            reasons = [
+                shutdown_reason(event) for event in events.history if event["event"] == "SHUTDOWN"
+            ]
         self._raise_unless_orderly(reasons, status)
         self.progress.reached(Stage.SHUTDOWN)
+
+    async def _exit_status(self, qmp: QMPClient, exit_: asyncio.Task[int]) -> int:
+        """QEMU's, which ended or closed its monitor; an ending one closes it just before."""
+        broken: Exception | None = None
+        if not exit_.done():
+            broken = await last_words(qmp)
+        closed = broken is None or isinstance(broken, EOFError | OSError)
+        with suppress(TimeoutError):
+            patience = _GRACE_SECONDS if closed else _DYING_SECONDS
+            status = await asyncio.wait_for(asyncio.shield(exit_), patience)
+            # A message may be cut off, or garbage, because of that end; a signal tells.
+            if closed or status < 0:
+                return status
+        raise self.failure(
+            f"QEMU's monitor failed: {why(broken)}", code=Outcome.MONITOR_FAILED
+        ) from broken
 
     def _raise_console(self) -> None:
         if self.serial.matched.done():
             found = self.serial.matched.result()
-            line = found.decode("ascii", "replace").strip()[:_TEXT_LIMIT]
+            line = found.decode("ascii", "replace").strip()[:TEXT_LIMIT]
             raise self.failure(f"the guest cannot go on: {line!r}", code=of_console(found))
 
     def _raise_unless_orderly(self, reasons: list[str], status: int) -> None:
@@ -180,32 +195,6 @@ class Guest:
             code = Outcome.GUEST_RESET if reset else Outcome.GUEST_ENDED
         reason = ", ".join(reasons) or "no SHUTDOWN event"
         raise self.failure(f"the guest ended with {reason} (exit status {status})", code=code)
-
-
-@asynccontextmanager
-async def _connected(monitor: socket.socket) -> AsyncIterator[QMPClient]:
-    qmp = QMPClient("launch")
-    # The default listener would keep every event, and nobody reads them there.
-    qmp.events.event_filter = lambda _: False
-    await qmp.connect(monitor)
-    try:
-        yield qmp
-    finally:
-        await _last_words(qmp)
-
-
-async def _last_words(qmp: QMPClient) -> str:
-    """Disconnect, and what the connection broke of, printable; once QEMU is gone it is no news."""
-    try:
-        await qmp.disconnect()
-    except Exception as error:  # noqa: BLE001 -- anything that reading any bytes may raise
-        return f"{type(error).__name__}: {printable(str(error).encode())[:_TEXT_LIMIT]}"
-    return "it was closed"
-
-
-async def _disconnected(qmp: QMPClient) -> None:
-    while qmp.runstate is Runstate.RUNNING:
-        await qmp.runstate_changed()
 
 
 async def _silence(serial: Drain, seconds: float | None) -> None:
@@ -222,7 +211,7 @@ async def _dead_end(qmp: QMPClient, events: EventListener) -> tuple[Outcome, str
     while True:
         event = await events.get()
         if event["event"] == "GUEST_PANICKED":
-            about = printable(repr(event.get("data")).encode())[:_TEXT_LIMIT]
+            about = printable(repr(event.get("data")).encode())[:TEXT_LIMIT]
             return Outcome.GUEST_PANICKED, f"the guest panicked: {about}"
         if event["event"] == "STOP":
             # QEMU may be on its way out, then nobody answers and its exit status counts.
@@ -230,19 +219,3 @@ async def _dead_end(qmp: QMPClient, events: EventListener) -> tuple[Outcome, str
                 status = await qmp.execute("query-status")
                 if isinstance(status, dict) and status.get("status") in _DEAD:
                     return Outcome.EMULATION_FAILED, f"QEMU stopped the guest: {status['status']}"
-
-
-def _reason(shutdown: Message) -> str:
-    match shutdown.get("data"):
-        case {"reason": str(reason)}:
-            return printable(reason.encode())[:_TEXT_LIMIT]
-        case _:
-            return "an unknown reason"
-
-
-def _version(answer: object) -> str:
-    match answer:
-        case {"qemu": {"major": int(major), "minor": int(minor), "micro": int(micro)}}:
-            return f"{major}.{minor}.{micro}"
-        case _:
-            return "unknown"
