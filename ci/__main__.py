@@ -17,6 +17,9 @@ from mrtd.errors import MrtdError
 # Verb -> module, summary
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "ita": ("ci.ita_command", "have a quote appraised by Intel Trust Authority"),
+    "challenge": ("ci.challenge_command", "ask a runner that nobody believes for evidence"),
+    "respond": ("ci.respond_command", "launch a TD for a challenge, and answer it"),
+    "appraise": ("ci.appraise_command", "verify the answer to a challenge"),
     "crosscheck": ("ci.crosscheck_command", "check a derivation against a launch"),
     "doctor": ("ci.doctor", "say what this host lacks for launching TDs"),
 }

@@ -80,13 +80,13 @@ class World:
         environment: settings and the key of Intel Trust Authority.
         now: Unix time in seconds.
         ita: see `ci.ita_command`; None for the real one.
-        launch_tdx: launches a TD for its evidence; None where that cannot be done.
+        launch_tdx: launches a TD for its evidence; None for the real one.
     """
 
     environment: Mapping[str, str]
     now: Callable[[], float] = time.time
     ita: Outside | None = None
-    launch_tdx: Callable[[LaunchSpec, Path, argparse.Namespace], Launched] | None = None
+    launch_tdx: Callable[..., Launched] | None = None
 
 
 def run(arguments: argparse.Namespace, world: World | None = None) -> int:
@@ -179,17 +179,19 @@ class _Run:
 
     def _launch(self, spec: LaunchSpec, derivation: Derivation) -> Evidence:
         from ci.crosscheck_evidence import read_evidence, with_document  # noqa: PLC0415
-        from ci.crosscheck_launch import launch_plain  # noqa: PLC0415
+        from ci.crosscheck_launch import launch_plain, launch_tdx  # noqa: PLC0415
         from mrtd.document import encode, to_document  # noqa: PLC0415
-        from mrtd.errors import ToolMissing  # noqa: PLC0415
         from mrtd.evidence.bundle import write_bundle  # noqa: PLC0415
 
         if self.tdx:
-            if self.world.launch_tdx is None:
-                raise ToolMissing(
-                    "TDs cannot be launched here", hint="take evidence of one: --evidence BUNDLE"
-                )
-            launched = self.world.launch_tdx(spec, self.path.parent, self.arguments)
+            launch = self.world.launch_tdx or launch_tdx
+            launched = launch(
+                spec,
+                self.path.parent,
+                qemu=self._qemu(),
+                timeout=self.arguments.timeout,
+                progress=self.progress,
+            )
         else:
             launched = launch_plain(
                 spec,

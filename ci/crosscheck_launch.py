@@ -43,6 +43,23 @@ def launch_plain(
     return Launched(_bundle(dict(result.files)), result.qemu_version)
 
 
+def launch_tdx(
+    spec: LaunchSpec,
+    folder: Path,
+    *,
+    qemu: Path | None,
+    timeout: float,
+    report_data: bytes | None = None,
+    progress: Progress = lambda _: None,
+) -> Launched:
+    """Launch a TD. Raises what `ci.launch.launch` raises."""
+    from ci.launch import boot_tdx  # noqa: PLC0415 - qemu.qmp is an extra
+
+    progress("launching a TD")
+    result = boot_tdx(spec, folder=folder, qemu=qemu, timeout=timeout, report_data=report_data)
+    return Launched(_bundle(dict(result.files)), result.qemu_version)
+
+
 def _bundle(files: dict[str, bytes]) -> Bundle:
     known = {name: data for name, data in files.items() if name in MEMBERS}
     return bundle_of(known, origin="the launched guest")

@@ -11,16 +11,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ci.payload import PORT_NAME
+from ci.payload import CHANNEL_DEVICES, PORT_NAME
 from mrtd.errors import SpecError
 from mrtd.launch.spec import LaunchSpec
 from mrtd.qemu.devices import parse_device
 
-CHANNEL: Final = (
-    "virtio-serial-pci,id=channel",
-    f"virtserialport,bus=channel.0,chardev=payload,name={PORT_NAME}",
-)
-CONSOLE: Final = "isa-serial,chardev=serial"
+*_CHANNEL, _CONSOLE = CHANNEL_DEVICES
 # `host` and `max` are what the host has: a named model is the same everywhere
 _CPU: Final = "qemu64"
 _HOST_CPUS: Final = frozenset({"host", "max"})
@@ -66,9 +62,9 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
         devices.append(found)
         if found != text:
             changes.append(f"{parse_device(text).driver} is {_STAND_IN} in the same slot")
-    added = [] if any(_name_of(text) == PORT_NAME for text in devices) else list(CHANNEL)
+    added = [] if any(_name_of(text) == PORT_NAME for text in devices) else list(_CHANNEL)
     if not any(dict(parse_device(text).properties).get("chardev") == "serial" for text in devices):
-        added.append(CONSOLE)
+        added.append(_CONSOLE)
     if added:
         changes.append("the ports for payload and console are added at the end")
     machine = replace(machine, devices=(*devices, *added))

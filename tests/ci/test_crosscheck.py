@@ -18,14 +18,18 @@ from ci.crosscheck import CrossCheck, Mark, crosscheck
 from ci.crosscheck_appraisal import Appraised, appraised
 from ci.crosscheck_command import World
 from ci.crosscheck_evidence import Evidence, read_evidence
+from ci.crosscheck_launch import Launched
 from ci.crosscheck_machine import plain_machine
 from ci.crosscheck_results import KINDS, Facts, results
+from ci.errors import LaunchFailed
 from ci.example import main as example
 from ci.ita_check import RoundTrip, SecondOpinion
 from ci.ita_command import Outside
+from ci.outcome import Outcome
+from ci.payload import CHANNEL_DEVICES
 from fixtures.quotes import SEPT_VE_DISABLE
 from mrtd.derive import Derivation
-from mrtd.errors import MalformedBundle, SpecError, ToolMissing, TransportError
+from mrtd.errors import MalformedBundle, SpecError, TransportError
 from mrtd.eventlog import EventType
 from mrtd.eventlog.event import Event, InputName, Origin
 from mrtd.eventlog.replay import replay
@@ -419,12 +423,37 @@ def test_a_register_of_zeros_is_evidence_of_nothing(spec: Path) -> None:
     assert check.exit_code == 3
 
 
-def test_a_td_cannot_be_launched_here(spec: Path) -> None:
+def test_a_td_is_launched(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The agent's part is played here; the rest is as with a real one."""
+    td = FakeTd(derivation=derive(spec))
+    quote, _ = td.build()
+    files = {k: v for k, v in td.bundle(quote, spec).files.items() if "/" in k}
+
+    def launch(*_: object, **__: object) -> Launched:
+        return Launched(bundle_of(files), "11.1.3")
+
+    saved = tmp_path / "td.zip"
     arguments = command_line.parser("crosscheck").parse_args(
-        ["crosscheck", str(spec), "--mode", "tdx", "--qemu", "none"]
+        ["crosscheck", str(spec), "--mode", "tdx", "--qemu", "none", "--save", str(saved)]
     )
-    with pytest.raises(ToolMissing, match="TDs cannot be launched here"):
+    assert crosscheck_command.run(arguments, World({}, launch_tdx=launch)) == 3
+    text = " ".join(capsys.readouterr().out.split())
+    assert "RTMR2 MATCH value and 2 events as derived" in text
+    assert "ITA NOT CHECKED no API key: DD_ITA_API_KEY or ITA_API_KEY is not set" in text
+    assert read_bundle(saved).spec == spec.read_text(encoding="utf-8")
+
+
+@pytest.mark.qemu
+def test_a_host_without_tdx_says_so(tmp_path: Path, debian: DebianParts) -> None:
+    devices = ", ".join(f'"{device}"' for device in CHANNEL_DEVICES)
+    path = written(tmp_path / "launch", Launch(machine=f"devices = [{devices}]"))
+    arguments = command_line.parser("crosscheck").parse_args(
+        ["crosscheck", str(path), "--mode", "tdx", "--qemu", str(debian.qemu_11)]
+    )
+    with pytest.raises(LaunchFailed) as failure:
         crosscheck_command.run(arguments, World({}))
+    assert failure.value.code in {Outcome.NO_TDX_IN_KVM, Outcome.NO_KVM}
+    assert failure.value.exit_code == 3
 
 
 def test_mode_and_evidence_have_to_agree(spec: Path, tmp_path: Path) -> None:
