@@ -443,6 +443,25 @@ def test_a_td_is_launched(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert read_bundle(saved).spec == spec.read_text(encoding="utf-8")
 
 
+def test_evidence_of_a_real_td(
+    spec: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Quote and event log of one boot of a TD at Google: whole, and not what is derived here."""
+    files = {
+        "tdx/quote": (corpus / "quotes" / "gce-cos-113.quote").read_bytes(),
+        "log/CCEL": (corpus / "eventlogs" / "gce-cos-113.ccel").read_bytes(),
+    }
+    write_bundle(bundle_of(files), tmp_path / "gce.zip")
+    words = ["crosscheck", str(spec), "--qemu", "none", "--evidence", str(tmp_path / "gce.zip")]
+    arguments = command_line.parser("crosscheck").parse_args(words)
+    assert crosscheck_command.run(arguments, World({})) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "quote == replay MATCH the log folds to the quote's RTMRs" in text
+    assert "MRTD DIFFERS the values differ" in text
+    assert "RTMR2 DIFFERS" in text
+    assert "depends on another VMM: this rule is QEMU's" in text
+
+
 @pytest.mark.qemu
 def test_a_host_without_tdx_says_so(tmp_path: Path, debian: DebianParts) -> None:
     devices = ", ".join(f'"{device}"' for device in CHANNEL_DEVICES)
