@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     EMULATION_FAILED = "emulation_failed"
     FIRMWARE_SILENT = "firmware_silent"
     FIRMWARE_STUCK = "firmware_stuck"
+    FIRMWARE_CRASHED = "firmware_crashed"
     NOTHING_TO_BOOT = "nothing_to_boot"
     IMAGE_REFUSED = "image_refused"
     KERNEL_PANIC = "kernel_panic"
@@ -51,6 +52,7 @@ REMEDIES: Final[dict[Outcome, str]] = {
     Outcome.EMULATION_FAILED: "this KVM cannot run that firmware: take accel tcg, or another host",
     Outcome.FIRMWARE_SILENT: "check that firmware.path is a whole TDVF that boots with -bios",
     Outcome.FIRMWARE_STUCK: "the firmware started no kernel: look at its last lines on the console",
+    Outcome.FIRMWARE_CRASHED: "the firmware, or what it started, crashed: check both files",
     Outcome.NOTHING_TO_BOOT: "check boot.kernel, or that the disk has an EFI boot loader",
     Outcome.IMAGE_REFUSED: "sign the kernel for the keys in the firmware, or take other firmware",
     Outcome.KERNEL_PANIC: "look at the console: a missing initrd, init or root file system",
@@ -87,8 +89,13 @@ CONSOLE: Final = (
     (Outcome.KERNEL_PANIC, re.compile(rb"Kernel panic - not syncing[^\n]*\n")),
     (
         Outcome.NOTHING_TO_BOOT,
-        re.compile(rb"No bootable option or device was found[^\n]*\n"),
+        # the second where the firmware has a shell, as Debian's OVMF.fd
+        re.compile(
+            rb"No bootable option or device was found[^\n]*\n|UEFI Interactive Shell v[^\n]*\n"
+        ),
     ),
+    # OVMF's exception handler, which halts (edk2 CpuExceptionHandlerLib)
+    (Outcome.FIRMWARE_CRASHED, re.compile(rb"!!!! X64 Exception Type[^\n]*\n")),
     (Outcome.IMAGE_REFUSED, re.compile(rb"Secure boot image verification failed[^\n]*\n")),
 )
 """Console lines after which a guest just stands there: a kernel that panics resets the machine only
