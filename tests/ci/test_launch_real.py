@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import Target
 from tests.boots import BOOT_TIMEOUT, Boots, Scenario, scenario_spec
 from tests.conftest import DebianParts, require_tool
+from tests.lab.bench import processes_about
 
 pytestmark = pytest.mark.boot
 
@@ -136,10 +138,14 @@ def test_firmware_refuses_an_unsigned_kernel(
     assert failure.value.code is Outcome.IMAGE_REFUSED
 
 
-def test_two_guests_at_once(scenario: Scenario, debian: DebianParts, tmp_path: Path) -> None:
+def test_two_guests_at_once(
+    scenario: Scenario, debian: DebianParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They differ in their command lines, and each answers for itself."""
     initramfs = build_initramfs(busybox=debian.busybox.read_bytes(), init=DEFAULT_INIT.read_bytes())
     (tmp_path / "initrd").write_bytes(initramfs)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     lines = [f"console=ttyS0 number={number}" for number in range(2)]
     specs = [scenario_spec(replace(scenario, cmdline=line)) for line in lines]
 
@@ -148,3 +154,5 @@ def test_two_guests_at_once(scenario: Scenario, debian: DebianParts, tmp_path: P
         return [result.cmdline for result in await asyncio.gather(*boots)]
 
     assert asyncio.run(both()) == [f"{line} initrd=initrd" for line in lines]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert processes_about(str(tmp_path)) == []
