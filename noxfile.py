@@ -95,6 +95,20 @@ def tests(session: nox.Session) -> None:
         session.error(f"coverage below {COVERAGE_FLOOR_PERCENT} %: {', '.join(below)}")
 
 
+@nox.session(default=False)
+def crosscheck(session: nox.Session) -> None:
+    """Boot the example (or a ``launch.toml``) without TDX, and check what was derived of it."""
+    _install(session, extras="ci,dcap,verifier")
+    session.run("python", "-m", "ci.system", "swtpm")
+    arguments = session.posargs
+    if not arguments or arguments[0].startswith("-"):
+        example = CACHE / "example"
+        session.run("python", "-m", "ci.example", "--out", str(example))
+        options = (example / "options.txt").read_text(encoding="utf-8").splitlines()
+        arguments = [str(example / "launch.toml"), *options, *arguments]
+    session.run("python", "-m", "ci", "crosscheck", *arguments)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, workflows, and that generated files are what the code generates."""

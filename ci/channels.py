@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, TypeVar
 
@@ -56,26 +56,40 @@ class Drain:
         end: our end of the connection.
         keep: how many bytes are kept, the last ones.
         stop: a pattern after which there is no use in waiting.
+        limit: how many bytes may come; what comes after that is not read.
+        heard: called with the end of what came so far, after every piece: at least that piece, and
+            up to a line before it.
 
     Attributes:
         kept: the last ``keep`` bytes so far.
         total: how many bytes came so far.
         matched: done with the matching bytes once ``stop`` is found.
+        overflowed: done once more than ``limit`` bytes came.
     """
 
     def __init__(
-        self, end: socket.socket, *, keep: int, stop: re.Pattern[bytes] | None = None
+        self,
+        end: socket.socket,
+        *,
+        keep: int,
+        stop: re.Pattern[bytes] | None = None,
+        limit: int | None = None,
+        heard: Callable[[bytes], None] | None = None,
     ) -> None:
         end.setblocking(False)
+        loop = asyncio.get_running_loop()
         self.kept = bytearray()
         self.total = 0
-        self.matched: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.matched: asyncio.Future[bytes] = loop.create_future()
+        self.overflowed: asyncio.Future[None] = loop.create_future()
         self._end = end
         self._keep = keep
         self._stop = stop
+        self._limit = limit
+        self._heard = heard
 
     async def run(self) -> None:
-        """Read until the other side closes."""
+        """Read until the other side closes, or has sent too much."""
         loop = asyncio.get_running_loop()
         # The other side may end with bytes of ours unread, which is reported as a reset.
         with suppress(ConnectionResetError):
@@ -84,10 +98,15 @@ class Drain:
                 self.kept += chunk
                 del self.kept[: -self._keep]
                 self._search(len(chunk))
+                if self._limit is not None and self.total > self._limit:
+                    self.overflowed.set_result(None)
+                    return
 
     def _search(self, added: int) -> None:
+        start = max(0, len(self.kept) - added - _LINE)
+        if self._heard is not None:
+            self._heard(bytes(self.kept[start:]))
         if self._stop is None or self.matched.done():
             return
-        start = max(0, len(self.kept) - added - _LINE)
         if found := self._stop.search(self.kept, start):
             self.matched.set_result(bytes(found[0]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ci.outcome import REMEDIES, Outcome
+from ci.progress import Stage
 from mrtd.errors import MrtdError
 
 _FIRST: Final = 5
@@ -18,22 +20,32 @@ class LaunchFailed(MrtdError):
 
     Attributes:
         reason: what happened, in one sentence.
+        code: what kind of failure it is, for programs; the hint is its remedy by default.
+        stage: how far the launch had come; None if that is not known.
         evidence: an `excerpt` of each output by its name (``serial``, ``swtpm``,
             ``qemu-system-x86_64``); outputs that said nothing are left out.
     """
 
     def __init__(
-        self, reason: str, *, outputs: dict[str, bytes] | None = None, hint: str | None = None
+        self,
+        reason: str,
+        *,
+        code: Outcome = Outcome.UNKNOWN,
+        stage: Stage | None = None,
+        outputs: dict[str, bytes] | None = None,
+        hint: str | None = None,
     ) -> None:
         self.reason = reason
+        self.code = code
+        self.stage = stage
         self.evidence = {
             name: lines for name, text in (outputs or {}).items() if (lines := excerpt(text))
         }
-        shown = [f"launch failed: {reason}"]
+        shown = [f"launch failed: {reason} [{code}]"]
         for name, lines in self.evidence.items():
             shown.append(f"{name}:")
             shown.extend(f"  {line}" for line in lines)
-        super().__init__("\n".join(shown), hint=hint)
+        super().__init__("\n".join(shown), hint=hint or REMEDIES[code])
 
 
 def excerpt(text: bytes) -> tuple[str, ...]:

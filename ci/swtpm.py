@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ci.channels import ended
+from ci.janitor import Janitor
 from mrtd.errors import ToolMissing
 from mrtd.qemu.process import Process, running
 
@@ -21,12 +22,15 @@ _BANKS: Final = "sha256,sha384"
 
 
 @asynccontextmanager
-async def software_tpm(control: socket.socket, *, deadline: float) -> AsyncIterator[Process]:
+async def software_tpm(
+    control: socket.socket, *, deadline: float, helper: Janitor
+) -> AsyncIterator[Process]:
     """A running swtpm that waits for QEMU's tpm-emulator at the other end of a connection.
 
     Args:
         control: the TPM's end of the connection; closed on our side.
         deadline: seconds for setting the TPM up.
+        helper: removes the TPM's folders if nobody else can.
 
     Raises:
         ToolMissing: swtpm or swtpm_setup is not installed.
@@ -35,18 +39,20 @@ async def software_tpm(control: socket.socket, *, deadline: float) -> AsyncItera
     swtpm = _find("swtpm", package="swtpm")
     setup = _find("swtpm_setup", package="swtpm-tools")
     with tempfile.TemporaryDirectory(prefix="mrtd-tpm-") as folder:
-        await _set_up(setup, Path(folder), deadline)
+        helper.remember(Path(folder))
+        await _set_up(setup, Path(folder), deadline, helper)
         arguments = [
             *(swtpm, "socket", "--tpm2", "--terminate"),
             *("--tpmstate", f"dir={folder}"),
             *("--ctrl", f"type=unixio,clientfd={control.fileno()}"),
         ]
         with running(arguments, pass_fds=[control.fileno()]) as process:
+            helper.remember(process.folder)
             control.close()
             yield process
 
 
-async def _set_up(setup: str, folder: Path, deadline: float) -> None:
+async def _set_up(setup: str, folder: Path, deadline: float, helper: Janitor) -> None:
     # An own, empty configuration: no certificates are wanted, and the host's file may be missing.
     config = folder / "swtpm_setup.conf"
     config.touch()
@@ -55,6 +61,7 @@ async def _set_up(setup: str, folder: Path, deadline: float) -> None:
         *("--pcr-banks", _BANKS, "--overwrite"),
     ]
     with running(arguments) as process:
+        helper.remember(process.folder)
         try:
             status = await asyncio.wait_for(ended(process), deadline)
         except TimeoutError as error:

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# PID 1 of the measuring guest: mounts what the kernel shows, runs the collector
-# (mrtd/evidence/collect.sh, /collect.sh here), which sends what the firmware and the EFI stub
-# measured to the host over one virtio-serial port, powers off.
+# PID 1 of the measuring guest: mounts what the kernel shows, asks the host for the report data, runs
+# the collector (mrtd/evidence/collect.sh, /collect.sh here), which sends what the firmware and the
+# EFI stub measured to the host over the same virtio-serial port, powers off.
 
 PATH=/bin
 export PATH
@@ -25,11 +25,28 @@ for name in /sys/class/virtio-ports/*/name; do
     port=${name%/name}
     port=/dev/${port##*/}
 done
+# A port is opened by one at a time: once, here, for both directions.
 if [ -z "$port" ]; then
     echo "mrtd: no virtio-serial port is named org.mrtd.payload"
-elif sh /collect.sh -o "$port"; then
-    echo "mrtd: payload sent"
+elif ! command exec 3<> "$port"; then
+    echo "mrtd: cannot open $port"
 else
-    echo "mrtd: the collector failed"
+    # Report data come through the port, which is measured, and not in the initrd or on the command
+    # line, whose measurements would change with every question. The host answers the greeting: what
+    # it sent earlier would be lost to the firmware's driver. A silent host is not waited for.
+    echo mrtd.agent/1 >&3
+    set --
+    # shellcheck disable=SC3045 # busybox's read has a time limit
+    if read -r -t 10 kind report_data <&3 && [ "$kind" = mrtd.request/1 ]; then
+        [ "$report_data" = - ] || set -- -r "$report_data"
+    else
+        echo "mrtd: the host asked for nothing in particular"
+    fi
+    if sh /collect.sh "$@" >&3; then
+        echo "mrtd: payload sent"
+    else
+        echo "mrtd: the collector failed"
+    fi
+    exec 3>&-
 fi
 poweroff -f

@@ -4,7 +4,8 @@
 #
 #   sh collect.sh [-r REPORT_DATA] [-n] [-o FILE] [-s DIR]
 #
-#   -r HEX   the quote's report data: 128 hex digits, such as a verifier's nonce (default: zeros)
+#   -r HEX   the quote's report data: 128 hex digits, such as a verifier's nonce (default: zeros);
+#            repeated in the archive, also where there is no quote
 #   -n       ask for no quote
 #   -o FILE  write to FILE instead of standard output
 #   -s DIR   where proc and sys are, if not in / (such as a container's /host)
@@ -28,12 +29,16 @@ usage() {
 
 zeros=0000000000000000000000000000000000000000000000000000000000000000
 report_data=$zeros$zeros
+given=
 quote=yes
 output=
 root=
 while getopts r:no:s: option; do
     case $option in
-    r) report_data=$OPTARG ;;
+    r)
+        report_data=$OPTARG
+        given=yes
+        ;;
     n) quote=no ;;
     o) output=$OPTARG ;;
     s) root=${OPTARG%/} ;;
@@ -124,6 +129,10 @@ take_quote() {
     fi
 }
 
+if [ -n "$given" ]; then
+    mkdir -p "$out/tdx"
+    unhex "$report_data" > "$out/tdx/report_data"
+fi
 if [ "$quote" = yes ]; then
     take_quote
 else

@@ -42,6 +42,8 @@ from mrtd.subject import Subject
 
 _LOW_MEMORY_STEP: Final = 64 << 20
 _LOW_MEMORY_END: Final = 0xB0000000  # from here on the header does not move (facts 4.1)
+_EXIT_CALLED: Final = b"Exit Boot Services Invocation"
+_FAILED: Final = b"Exit Boot Services Returned with Failure"
 _ORDER_MEANING: Final = {
     PageOrder.TWO_PASS: "the host runs a pre-upstream KVM (TDX v19 series, such as Canonical's "
     "8.2.2+tdx of Ubuntu 24.04)",
@@ -110,7 +112,7 @@ def dimensions(known: Known, name: RegisterName) -> tuple[Dimension, ...]:
     """What can be otherwise in a register; the profile first, for the others edit its lines."""
     makers = {
         RegisterName.RTMR0: (_profiles, _memory, _secure_boot, _acpi, _left_out, _separators),
-        RegisterName.RTMR1: (_profiles, _header, _separators),
+        RegisterName.RTMR1: (_profiles, _header, _separators, _failed_exits),
         RegisterName.RTMR2: (_profiles, _cmdline, _initrd, _nothing_measured),
     }
     found = (make(known, name) for make in makers.get(name, ()))
@@ -230,6 +232,34 @@ def _separators(_known: Known, _: RegisterName) -> Dimension:
 
     added = Option((more,), lambda lines: (*lines, separator))
     return Dimension("separators", (added, Option((less,), drop)))
+
+
+def _failed_exits(_known: Known, _: RegisterName) -> Dimension:
+    """The kernel's first call of ExitBootServices failed, and its second succeeded.
+
+    Firmware logs a pair for each call (edk2 SecurityPkg, Tcg2Dxe and TdTcg2Dxe:
+    OnExitBootServicesFailed). A call fails where the memory map is no longer the one that the
+    caller has seen (CoreExitBootServices, CoreTerminateMemoryMap), since a driver allocated in
+    between. Linux's stub reads it again, once (efi_exit_boot_services). Seen in TPM logs, with
+    a FAT file system that edk2 202605 could write (docs/launching.md); in no TD's.
+    """
+    called, failed = (Line(Subject.ACTION, Sha384.of(text).raw) for text in (_EXIT_CALLED, _FAILED))
+
+    def edit(lines: Lines) -> Lines | None:
+        if called not in lines:
+            return None
+        place = lines.index(called)
+        return (*lines[:place], called, failed, *lines[place:])
+
+    change = Change(
+        "profile",
+        "ExitBootServices failed once first",
+        "",
+        "a firmware driver changed the memory map while the kernel's stub left boot services",
+    )
+    return Dimension(
+        "exit boot services", (Option((change,), edit, frozenset({failed.digest or b""})),)
+    )
 
 
 def _header(known: Known, name: RegisterName) -> Dimension:

@@ -56,6 +56,10 @@ class Fetch(Protocol):
         """
 
 
+class UnusableAnswer(TransportError):
+    """The address or the answer is one that cannot be used: asking again gives the same."""
+
+
 class HttpFetch:
     """`Fetch` for https; a connection of its own for each request.
 
@@ -73,29 +77,38 @@ class HttpFetch:
         self._tls: ssl.SSLContext | None = None
 
     def __call__(
-        self, url: str, *, headers: Mapping[str, str], limit: int, timeout: float
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        limit: int,
+        timeout: float,
+        body: bytes | None = None,
     ) -> Response:
-        """Fetch a URL. Raises `TransportError`."""
+        """Fetch a URL; with a body, ``POST`` it. Raises `TransportError`."""
         host, late = "the address", threading.Event()
+        failure: type[TransportError] = TransportError
         try:
             parts = _split(url)
             host = str(parts.hostname)
             path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
             sent = {"Accept-Encoding": "gzip", "Connection": "close", **headers}
             with _within(timeout, self._connection(parts), late) as connection:
-                connection.request("GET", path, headers=sent)
+                connection.request("GET" if body is None else "POST", path, body, sent)
                 with connection.getresponse() as answer:
                     found = Response(answer.status, _headers(answer), _body(answer, limit))
         except _Unusable as error:
+            why, failure = str(error), UnusableAnswer
+        except _Incomplete as error:
             why = str(error)
         except (OSError, HTTPException, RuntimeError, ValueError, zlib.error) as error:
             why = type(error).__name__  # its text may have the URL or a header in it: secrets
         else:
             why = ""
         if late.is_set():  # what looks like the end of a body may be where it was cut
-            why = f"not within {timeout:.0f} s"
+            why, failure = f"not within {timeout:.0f} s", TransportError
         if why:
-            raise TransportError(f"{host}: no usable answer: {why}")
+            raise failure(f"{host}: no usable answer: {why}")
         return found
 
     def _connection(self, parts: SplitResult) -> HTTPConnection:
@@ -129,6 +142,10 @@ class HttpFetch:
 
 class _Unusable(ValueError):
     """What is wrong, in words that may be shown."""
+
+
+class _Incomplete(OSError):
+    """The same, where the connection is to blame."""
 
 
 @contextmanager
@@ -202,5 +219,5 @@ def _body(answer: HTTPResponse, limit: int) -> bytes:
             raise _Unusable(f"more than {limit} bytes")
     # RFC 9112 section 8: what is shorter than its length is incomplete; http.client says nothing
     if answer.length or (inflate and packed and (not inflate.eof or inflate.unused_data)):
-        raise _Unusable("a body that is cut short")
+        raise _Incomplete("a body that is cut short")
     return bytes(found)

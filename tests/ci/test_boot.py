@@ -11,6 +11,7 @@ import pytest
 from ci.errors import LaunchFailed
 from ci.guest.initramfs import build_initramfs
 from ci.launch import boot_plain
+from ci.outcome import Outcome
 from mrtd.eventlog import replay, type_name
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import ZERO, Exact, RegisterName, Sha384, Target
@@ -73,17 +74,23 @@ poweroff -f
 
 
 @pytest.mark.parametrize(
-    ("script", "reason"),
+    ("script", "code", "reason"),
     [
-        ("exit 1", "the guest cannot go on: .*Kernel panic - not syncing"),
-        ("reboot -f", "ended with guest-reset"),
-        ("poweroff -f", "the guest sent no payload"),
-        (CUT_OFF, "payload cannot be used: 0 bytes where 9999"),
+        ("exit 1", Outcome.KERNEL_PANIC, "go on: .*Kernel panic - not syncing"),
+        ("reboot -f", Outcome.GUEST_RESET, "ended with guest-reset"),
+        ("poweroff -f", Outcome.NO_PAYLOAD, "the guest sent no payload"),
+        (CUT_OFF, Outcome.PAYLOAD_TRUNCATED, "payload cannot be used: 0 bytes where 9999"),
     ],
     ids=["panic", "reset", "nothing sent", "cut off"],
 )
 def test_a_failing_guest(
-    script: str, reason: str, scenario: Scenario, debian: DebianParts, tmp_path: Path
+    *,
+    script: str,
+    code: Outcome,
+    reason: str,
+    scenario: Scenario,
+    debian: DebianParts,
+    tmp_path: Path,
 ) -> None:
     require_tool("swtpm")
     init = f"#!/bin/busybox sh\nPATH=/bin\n/bin/busybox --install -s /bin\n{script}\n"
@@ -91,6 +98,7 @@ def test_a_failing_guest(
     (tmp_path / "initrd").write_bytes(initramfs)
     with pytest.raises(LaunchFailed, match=reason) as failure:
         boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
+    assert failure.value.code is code
     assert failure.value.evidence["serial"]
     assert str(failure.value).replace("\n", "").isprintable()
 
@@ -100,8 +108,9 @@ def test_firmware_of_zeros_meets_the_deadline(debian: DebianParts, tmp_path: Pat
     (tmp_path / "zeros.fd").write_bytes(bytes(debian.ovmf_2025_02.stat().st_size))
     (tmp_path / "initrd").write_bytes(b"")
     scenario = Scenario(firmware=tmp_path / "zeros.fd", kernel=debian.kernel_6_12)
-    with pytest.raises(LaunchFailed, match="no end after 3 seconds"):
+    with pytest.raises(LaunchFailed, match="no end after 3 seconds") as failure:
         boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=3)
+    assert failure.value.code is Outcome.FIRMWARE_SILENT
 
 
 def test_qemu_refuses_a_device(debian: DebianParts, tmp_path: Path) -> None:
@@ -112,6 +121,7 @@ def test_qemu_refuses_a_device(debian: DebianParts, tmp_path: Path) -> None:
     )
     with pytest.raises(LaunchFailed, match=r"QEMU did not start \(exit status 1\)") as failure:
         boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
+    assert failure.value.code is Outcome.QEMU_REFUSED
     (line,) = failure.value.evidence["qemu-system-x86_64"]
     assert "'no-such-device' is not a valid device model name" in line
 

@@ -1,140 +1,22 @@
-"""The harness against programs that misbehave on purpose: fake_qemu.py and a fake swtpm."""
+"""The harness against programs that misbehave on purpose: tests/lab/fake_qemu.py, a fake swtpm."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import tarfile
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
-import msgspec
 import pytest
 
 import ci.launch
-import ci.session
 from ci.errors import LaunchFailed
-from ci.launch import BootResult, boot_plain
+from ci.launch import BootResult
+from ci.outcome import Outcome
+from ci.progress import Progress, Stage
+from ci.session import Guest
 from mrtd.errors import SpecError, ToolFailed, ToolMissing
-from mrtd.launch.spec import LaunchSpec, read_spec
 from mrtd.registers import Sha384
-from tests.conftest import unavailable
-
-ROOT = Path(__file__).resolve().parents[2]
-SPEC = """
-schema = "mrtd.launch/1"
-[vmm]
-kind = "qemu"
-version = "10.1"
-[machine]
-memory = "1 GiB"
-vcpus = 1
-cpu = "qemu64"
-[firmware]
-path = "OVMF.fd"
-[boot]
-kind = "direct"
-kernel = "vmlinuz"
-initrd = "initrd"
-cmdline = "console=ttyS0"
-"""
-GREETING = {"QMP": {"version": {"qemu": {}, "package": ""}, "capabilities": []}}
-RUNS = {
-    "greeting": GREETING,
-    "version": {"qemu": {"major": 10, "minor": 1, "micro": 2}, "package": ""},
-}
-SHUTDOWN = {"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-shutdown"}}
-STOP = {"event": "STOP"}
-FILES = {
-    "log/binary_bios_measurements": b"log",
-    "proc/cmdline": b"console=ttyS0\n",
-    **{f"pcr-sha384/{index}": b"%096X\n" % index for index in range(24)},
-}
-
-
-def payload(files: Mapping[str, bytes]) -> str:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, body in files.items():
-            member = tarfile.TarInfo(f"./{name}")
-            member.size = len(body)
-            tar.addfile(member, io.BytesIO(body))
-    archive = stream.getvalue()
-    return (b"mrtd.payload/1 %d\n" % len(archive) + archive).hex()
-
-
-GOOD = RUNS | {"payload": payload(FILES), "events": [SHUTDOWN], "exit": 0}
-
-
-def processes_about(text: str) -> list[str]:
-    """Command lines of the running processes that mention a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it ended just now
-        if text in line:
-            found.append(line)
-    return found
-
-
-class Bench:
-    """A spec, its files, and fake programs that do as they are told."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.bin = folder / "bin"
-        self.bin.mkdir()
-        for name in ("OVMF.fd", "vmlinuz", "initrd"):
-            (folder / name).write_bytes(name.encode())
-        body = (ROOT / "tests/ci/fake_qemu.py").read_text(encoding="utf-8")
-        self.qemu = self.program("qemu-system-x86_64", f"#!{sys.executable}\n{body}")
-        self.program("swtpm_setup", "#!/bin/sh\nexit 0\n")
-        # The argument makes it findable if it were left behind.
-        self.program("swtpm", f"#!/bin/sh\nexec {sys.executable} -c {SLEEP!r} {folder}\n")
-
-    def program(self, name: str, text: str) -> Path:
-        path = self.bin / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
-        return path
-
-    def scenario(self, scenario: Mapping[str, Any]) -> None:
-        (self.bin / "scenario.json").write_text(json.dumps(scenario), encoding="utf-8")
-
-    def boot(
-        self, scenario: Mapping[str, Any], *, timeout: float = 120, spec: str = SPEC
-    ) -> BootResult:
-        self.scenario(scenario)
-        launch = read_spec(spec, origin="test")
-        return boot_plain(launch, folder=self.folder, qemu=self.qemu, timeout=timeout)
-
-
-SLEEP = "import time; time.sleep(600)"
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A bench, and the check that a launch left nothing of itself behind."""
-    bench = Bench(tmp_path)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setenv("PATH", f"{bench.bin}{os.pathsep}{os.environ['PATH']}")
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    yield bench
-    assert not list(temporary.iterdir())
-    assert not processes_about(str(tmp_path))
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+from tests.lab.bench import FILES, GOOD, SLEEP, SPEC, STOP, Bench, payload, shutdown
 
 
 def test_an_orderly_boot(bench: Bench) -> None:
@@ -143,7 +25,7 @@ def test_an_orderly_boot(bench: Bench) -> None:
     assert result.pcrs[23] == Sha384.fromhex(f"{23:096x}")
     assert result.cmdline == "console=ttyS0"
     assert result.serial == "hello\n"
-    assert result.qemu_version == "10.1.2"
+    assert result.qemu_version == "11.1.3"
     assert result.files == FILES
     assert result.arguments[0] == str(bench.qemu)
 
@@ -163,37 +45,75 @@ def test_code_and_variables_are_joined(bench: Bench) -> None:
     assert (bench.bin / "bios").read_bytes() == b"varsOVMF.fd"
 
 
+RESET = GOOD | {"events": [shutdown("guest-reset")]}
+PANIC = "x\n[ 1.0] Kernel panic - not syncing: no init\r\n"
+SHORT = b"mrtd.payload/1 2048\nx".hex()
+HUGE = b"mrtd.payload/1 9999999999\nx".hex()
+
+
 @pytest.mark.parametrize(
-    ("scenario", "reason"),
+    ("scenario", "code", "reason"),
     [
-        ({"exit": 1}, r"QEMU did not start \(exit status 1\)"),
-        (RUNS | {"exit": 0}, "ended with no SHUTDOWN event"),
-        (RUNS | {"exit": 0, "events": [{"event": "SHUTDOWN"}]}, "ended with an unknown reason"),
+        ({"refuses": True, "exit": 1}, Outcome.QEMU_REFUSED, r"did not start \(exit status 1\)"),
+        ({"exit": 0}, Outcome.GUEST_ENDED, "ended with no SHUTDOWN event"),
         (
-            RUNS
-            | {"exit": 0, "events": [{"event": "SHUTDOWN", "data": {"reason": "guest-reset"}}]},
-            "ended with guest-reset",
+            {"exit": 0, "events": [{"event": "SHUTDOWN"}]},
+            Outcome.GUEST_ENDED,
+            "ended with an unknown reason",
         ),
-        (RUNS | {"exit": 4, "events": [SHUTDOWN]}, r"guest-shutdown \(exit status 4\)"),
-        (RUNS | {"events": [STOP], "status": {"status": "internal-error"}}, "internal-error"),
-        (RUNS | {"events": [{"event": "GUEST_PANICKED", "data": {}}]}, "the guest panicked"),
+        (GOOD | {"events": [shutdown("host-signal")]}, Outcome.GUEST_ENDED, "host-signal"),
+        (RESET, Outcome.GUEST_RESET, "ended with guest-reset"),
+        (GOOD | {"exit": 4}, Outcome.QEMU_DIED, r"guest-shutdown \(exit status 4\)"),
         (
-            RUNS | {"serial": "x\n[ 1.0] Kernel panic - not syncing: no init\r\n"},
-            "cannot go on: 'Kernel panic - not syncing: no init'",
+            {"events": [STOP], "answers": {"query-status": {"status": "internal-error"}}},
+            Outcome.EMULATION_FAILED,
+            "internal-error",
         ),
-        (RUNS | {"serial": "BdsDxe: No bootable option or device was found.\n"}, "No bootable"),
-        (GOOD | {"payload": ""}, "the guest sent no payload"),
-        (GOOD | {"payload": payload({})}, "event log is missing or empty"),
+        (
+            {"events": [{"event": "GUEST_PANICKED", "data": {"action": "pause"}}]},
+            Outcome.GUEST_PANICKED,
+            "the guest panicked",
+        ),
+        ({"serial": PANIC}, Outcome.KERNEL_PANIC, "go on: 'Kernel panic - not syncing: no init'"),
+        (
+            {"serial": "BdsDxe: No bootable option or device was found.\n"},
+            Outcome.NOTHING_TO_BOOT,
+            "No bootable",
+        ),
+        (
+            {"serial": "Secure boot image verification failed\n"},
+            Outcome.IMAGE_REFUSED,
+            "verification failed",
+        ),
+        (GOOD | {"payload": ""}, Outcome.NO_PAYLOAD, "the guest sent no payload"),
+        (
+            GOOD | {"payload": "", "asks": True},
+            Outcome.PAYLOAD_TRUNCATED,
+            "greeted and sent no payload",
+        ),
+        (GOOD | {"payload": SHORT}, Outcome.PAYLOAD_TRUNCATED, "1 bytes where 2048"),
+        (GOOD | {"payload": HUGE}, Outcome.PAYLOAD_TOO_LARGE, "1 bytes where 9999999999"),
+        (GOOD | {"payload": b"?".hex()}, Outcome.PAYLOAD_MALFORMED, "it starts with"),
+        (GOOD | {"payload": payload({})}, Outcome.NO_EVENT_LOG, "event log is missing or empty"),
         (
             GOOD | {"payload": payload(FILES | {"log/binary_bios_measurements": b""})},
+            Outcome.NO_EVENT_LOG,
             "event log is missing or empty",
         ),
-        (GOOD | {"payload": payload(FILES | {"pcr-sha384/7": b"?"})}, "pcr-sha384/7: not 96 hex"),
+        (
+            GOOD | {"payload": payload(FILES | {"pcr-sha384/7": b"?"})},
+            Outcome.PAYLOAD_MALFORMED,
+            "pcr-sha384/7: not 96 hex",
+        ),
     ],
 )
-def test_everything_else_is_a_failure(bench: Bench, scenario: dict[str, Any], reason: str) -> None:
-    with pytest.raises(LaunchFailed, match=reason):
+def test_everything_else_is_a_failure(
+    bench: Bench, scenario: dict[str, Any], code: Outcome, reason: str
+) -> None:
+    with pytest.raises(LaunchFailed, match=reason) as failure:
         bench.boot(scenario)
+    assert failure.value.code is code
+    assert f"[{code}]" in str(failure.value)
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -205,28 +125,79 @@ def test_a_file_is_missing(name: str) -> None:
 
 def test_the_deadline(bench: Bench) -> None:
     # A stop that is no end: somebody else's business, so the deadline decides.
-    waits = RUNS | {"events": [STOP], "status": {"status": "paused"}, "stderr": "\x1b[31mwarning\n"}
     with pytest.raises(LaunchFailed, match="no end after 3 seconds") as failure:
-        bench.boot(waits, timeout=3)
+        bench.boot({"events": [STOP], "stderr": "\x1b[31mwarning\n"}, timeout=3)
     assert "  \\x1b[31mwarning" in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        (Stage.PREPARE, Outcome.MONITOR_SILENT),
+        (Stage.QEMU, Outcome.MONITOR_SILENT),
+        (Stage.MONITOR, Outcome.FIRMWARE_SILENT),
+        (Stage.FIRMWARE, Outcome.FIRMWARE_STUCK),
+        (Stage.KERNEL, Outcome.NO_PAYLOAD),
+        (Stage.AGENT, Outcome.PAYLOAD_TRUNCATED),
+        (Stage.PAYLOAD, Outcome.PAYLOAD_TRUNCATED),
+    ],
+)
+def test_the_deadline_says_how_far_it_came(stage: Stage, code: Outcome) -> None:
+    progress = Progress()
+    progress.reached(stage)
+    qemu = Mock(origin="qemu", output=lambda _: "")
+    guest = Guest(
+        qemu=qemu,
+        tpm=None,
+        monitor=Mock(),
+        serial=Mock(kept=b""),
+        payload=Mock(),
+        progress=progress,
+    )
+    failure = guest.overdue(7)
+    assert (failure.code, failure.stage) == (code, stage)
+    assert f"no end after 7 seconds (stage {stage})" in str(failure)
+
+
+def test_silent_firmware_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ci.launch, "FIRMWARE_TIMEOUT", 0.5)
+    with pytest.raises(LaunchFailed, match=r"nothing on the console after 0\.5 s") as failure:
+        bench.boot({})
+    assert failure.value.code is Outcome.FIRMWARE_SILENT
+
+
+def test_firmware_without_a_console_may_be_silent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ci.launch, "FIRMWARE_TIMEOUT", 0)
+    bench.boot(GOOD, spec=SPEC.replace('"isa-serial,chardev=serial",', ""))
+
+
+def test_a_machine_without_the_port_is_refused(bench: Bench) -> None:
+    with pytest.raises(SpecError, match=r"no device is the port org\.mrtd\.payload"):
+        bench.boot(GOOD, spec=SPEC.replace("org.mrtd.payload", "org.example"))
+
+
 def test_qemu_says_nothing(bench: Bench) -> None:
-    bench.program("qemu-system-x86_64", f"#!{sys.executable}\n{SLEEP} # {bench.folder}\n")
-    with pytest.raises(LaunchFailed, match="no end after 2 seconds"):
+    bench.program("qemu-system-x86_64", f"#!/usr/bin/env python3\n{SLEEP} # {bench.folder}\n")
+    with pytest.raises(LaunchFailed, match="no end after 2 seconds") as failure:
         bench.boot({}, timeout=2)
+    assert failure.value.code is Outcome.MONITOR_SILENT
 
 
-def test_the_monitor_talks_nonsense(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ci.session, "_GRACE_SECONDS", 0.5)
-    with pytest.raises(LaunchFailed, match="QEMU's monitor cannot be used"):
-        bench.boot({"greeting": "hello"})
-
-
-def test_a_payload_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ci.launch, "_PAYLOAD_KEPT", 64)
-    with pytest.raises(LaunchFailed, match="too many for a payload"):
-        bench.boot(GOOD)
+def test_stages_are_told_once_and_in_order(bench: Bench) -> None:
+    told: list[tuple[Stage, str]] = []
+    bench.boot(
+        GOOD | {"serial": "BdsDxe\nLinux version 6\n", "asks": True},
+        progress=lambda stage, detail: told.append((stage, detail)),
+    )
+    assert [stage for stage, _ in told] == sorted(
+        {stage for stage, _ in told}, key=list(Stage).index
+    )
+    assert {Stage.PREPARE, Stage.QEMU, Stage.MONITOR, Stage.SHUTDOWN, Stage.DONE} <= dict(
+        told
+    ).keys()
+    assert dict(told)[Stage.MONITOR] == "QEMU 11.1.3"
 
 
 @pytest.mark.parametrize("name", ["swtpm", "swtpm_setup"])
@@ -260,45 +231,3 @@ def test_a_file_of_the_spec_is_missing(bench: Bench, name: str) -> None:
     (bench.folder / name).unlink()
     with pytest.raises(SpecError, match=f"{name} is not a file"):
         bench.boot(GOOD)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_harness_leaves_no_guest(bench: Bench, number: signal.Signals) -> None:
-    if number == signal.SIGKILL and shutil.which("setpriv") is None:
-        unavailable("setpriv (util-linux) is not installed")
-    bench.scenario(RUNS)
-    (bench.folder / "spec.json").write_bytes(msgspec.json.encode(read_spec(SPEC, origin="test")))
-    temporary = Path(tempfile.gettempdir())
-    harness = subprocess.Popen(
-        [sys.executable, __file__, str(bench.folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _until((bench.bin / "running").exists)
-        harness.send_signal(number)
-        _until(lambda: harness.poll() is not None)
-    finally:
-        harness.kill()
-        harness.wait()
-    _until(lambda: not processes_about(str(bench.folder)))
-    if number == signal.SIGKILL:
-        # Nobody was left to remove these.
-        for folder in temporary.iterdir():
-            shutil.rmtree(folder)
-
-
-def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-if __name__ == "__main__":
-    HERE = Path(sys.argv[1])
-    boot_plain(
-        msgspec.json.decode((HERE / "spec.json").read_bytes(), type=LaunchSpec),
-        folder=HERE,
-        qemu=HERE / "bin/qemu-system-x86_64",
-    )

@@ -131,6 +131,14 @@ def test_a_machine_that_has_nothing(name: str, tmp_path: Path) -> None:
     assert "tdx/quote: there is no" in files["collector/messages"].decode()
 
 
+@pytest.mark.parametrize("name", SHELLS)
+def test_report_data_are_repeated_where_there_is_no_quote(name: str, tmp_path: Path) -> None:
+    done = collect(name, "-r", REPORT_DATA.hex(), "-s", str(tmp_path))
+    files = read_collected(done.stdout, origin="collector", framed=True)
+    assert files["tdx/report_data"] == REPORT_DATA
+    assert "tdx/quote" not in files
+
+
 @pytest.fixture
 def tsm(system: Path, tmp_path: Path) -> dict[str, str]:
     """The environment in which `system` has a configfs-tsm."""

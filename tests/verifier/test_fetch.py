@@ -16,7 +16,7 @@ from urllib.parse import SplitResult
 import pytest
 
 from mrtd.errors import TransportError
-from mrtd.verifier.fetch import HttpFetch, Response
+from mrtd.verifier.fetch import HttpFetch, Response, UnusableAnswer
 from tests.lab.web import Answer, How, Request, Server, make_certificate
 
 SECRET = "sig=pre-signed-secret"  # noqa: S105 - it opens nothing
@@ -379,3 +379,36 @@ def test_no_proxy_of_the_environment(
         monkeypatch.setitem(os.environ, name, "http://127.0.0.1:1")
     fetch = HttpFetch(ca_bundle=certificate[1])
     assert fetch(server.origin, headers={}, limit=100, timeout=30).status == 200
+
+
+def test_a_body_is_posted() -> None:
+    with Server(lambda r: Answer(200, r.body)) as server:
+        found = PlainFetch(server.port)(
+            "https://host.test/x",
+            headers={"Content-Type": "a/b"},
+            limit=1000,
+            timeout=30,
+            body=b"question",
+        )
+    (request,) = server.requests
+    assert (request.method, request.body, found.body) == ("POST", b"question", b"question")
+    assert set(request.headers) == {
+        "host", "accept-encoding", "connection", "content-type", "content-length",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "final"),
+    [
+        (Answer(200, bytes(1001)), True),
+        (Answer(200, BODY, how=How.WITHOUT_LENGTH), True),
+        (Answer(200, BODY, {"Content-Encoding": "br"}), True),
+        (Answer(200, BODY, how=How.TRUNCATED), False),
+        (Answer(200, BODY, how=How.CHUNKED_TRUNCATED), False),
+        (Answer(how=How.RESET), False),
+    ],
+)
+def test_whether_asking_again_makes_sense(answer: Answer, *, final: bool) -> None:
+    with pytest.raises(TransportError) as caught:
+        get(answer)
+    assert isinstance(caught.value, UnusableAnswer) is final

@@ -1,0 +1,98 @@
+"""The machine of a launch spec as it can run without TDX, and what had to be changed for it.
+
+What is changed is changed before the derivation too: what is compared is always derived from the
+machine that was launched. The changes are said, since they move PCR 1 (the ACPI tables).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from ci.payload import CHANNEL_DEVICES, PORT_NAME
+from mrtd.errors import SpecError
+from mrtd.launch.spec import LaunchSpec
+from mrtd.qemu.devices import parse_device
+
+*_CHANNEL, _CONSOLE = CHANNEL_DEVICES
+# `host` and `max` are what the host has: a named model is the same everywhere
+_CPU: Final = "qemu64"
+_HOST_CPUS: Final = frozenset({"host", "max"})
+# What a device names of its host, and the launch does not give it in this mode
+_HOST_RESOURCES: Final = frozenset({"drive", "netdev", "chardev", "guest-cid", "vhostfd"})
+_OURS: Final = frozenset({"payload", "serial"})
+_STAND_IN: Final = "virtio-rng-pci"
+# They name a place in the machine, which the stand-in takes
+_KEPT: Final = ("id", "bus", "addr", "multifunction", "disable-legacy", "disable-modern")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainMachine:
+    """A spec that runs without TDX.
+
+    Attributes:
+        spec: what is launched, and derived from.
+        changes: what is not as in the original, one sentence each.
+    """
+
+    spec: LaunchSpec
+    changes: tuple[str, ...]
+
+
+def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
+    """The spec with what the plain mode needs, and without what only a TDX host has.
+
+    Args:
+        spec: the launch.
+        accel: QEMU's accelerator; a host's CPU cannot be had under ``tcg``.
+
+    Raises:
+        SpecError: a device needs something of the host and has no stand-in.
+    """
+    machine, changes = spec.machine, []
+    model = machine.cpu.partition(",")[0]
+    if accel == "tcg" and model in _HOST_CPUS:
+        machine = replace(machine, cpu=_CPU, phys_bits=None)
+        changes.append(f"cpu {spec.machine.cpu} is {_CPU}: TCG has no host CPU")
+    devices = []
+    for text in machine.devices:
+        found = _without_host(text)
+        devices.append(found)
+        if found != text:
+            changes.append(f"{parse_device(text).driver} is {_STAND_IN} in the same slot")
+    added = [] if any(_name_of(text) == PORT_NAME for text in devices) else list(_CHANNEL)
+    if not any(dict(parse_device(text).properties).get("chardev") == "serial" for text in devices):
+        added.append(_CONSOLE)
+    if added:
+        changes.append("the ports for payload and console are added at the end")
+    machine = replace(machine, devices=(*devices, *added))
+    return PlainMachine(replace(spec, machine=machine), tuple(changes))
+
+
+def _name_of(text: str) -> str | None:
+    return dict(parse_device(text).properties).get("name")
+
+
+def _without_host(text: str) -> str:
+    """The device, or its stand-in: to ACPI every virtio device in a slot looks the same."""
+    device = parse_device(text)
+    pairs = dict(device.properties)
+    needs = {
+        name
+        for name, value in pairs.items()
+        if name in _HOST_RESOURCES and not (name == "chardev" and value in _OURS)
+    }
+    if not needs:
+        return text
+    if not device.driver.startswith(("virtio-", "vhost-")) or "-pci" not in device.driver:
+        raise SpecError(
+            f"{device.driver} needs {', '.join(sorted(needs))} of the host, which the plain mode "
+            "does not give",
+            origin="launch spec",
+            field="machine.devices",
+            hint="launch it in TDX mode, or take evidence of a launch (--evidence)",
+        )
+    kept = [f"{name}={pairs[name]}" for name in _KEPT if name in pairs]
+    return ",".join([_STAND_IN, *kept])
