@@ -70,11 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except MrtdError as error:
-        try:
-            _report(error, as_json=arguments.json)
-            sys.stdout.flush()
-        except OSError:
-            _discard_output()
+        _report(error, as_json=arguments.json)
         return error.exit_code
     except BrokenPipeError:
         _discard_output()
@@ -99,17 +95,26 @@ def _discard_output() -> None:
 
 
 def _report(error: MrtdError, *, as_json: bool) -> None:
-    sys.stderr.write(f"mrtd: error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"mrtd: hint: {error.hint}\n")
-    if as_json:
-        from mrtd.document import encode  # noqa: PLC0415 - only on failure
+    """Say what is wrong, if somebody reads it."""
+    try:
+        sys.stderr.write(f"mrtd: error: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"mrtd: hint: {error.hint}\n")
+        if as_json:
+            _report_json(error)
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
 
-        found = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        if isinstance(error, InputError):
-            found |= {"origin": error.origin, "field": error.field}
-            found |= {"offset": None if error.offset is None else str(error.offset)}
-        sys.stdout.write(encode({"error": found}).decode())
+
+def _report_json(error: MrtdError) -> None:
+    from mrtd.document import encode  # noqa: PLC0415 - only on failure
+
+    found = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    if isinstance(error, InputError):
+        found |= {"origin": error.origin, "field": error.field}
+        found |= {"offset": None if error.offset is None else str(error.offset)}
+    sys.stdout.write(encode({"error": found}).decode())
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def import_qvl() -> ModuleType:
         return importlib.import_module("dcap_qvl")
     except ImportError as error:
         raise ToolMissing(
-            "dcap-qvl, which verifies quotes, is not installed", hint="pip install 'mrtd[dcap]'"
+            "dcap-qvl, which verifies quotes, is not installed", hint="pip install './mrtd[dcap]'"
         ) from error
 
 

@@ -32,7 +32,10 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         request_id: also in the answer's ``X-Request-Id``.
         vm: name of the VM, if it gave one that can be logged.
         labels: of the verdict.
-        detail: for a person.
+        check: name of the check that decided.
+        policy: SHA-256 of the policy, hex.
+        mode: of the policy.
+        detail: for a person: the verdict's message, or what happened.
     """
 
     time: str
@@ -46,6 +49,9 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: str | None = None
     vm: str | None = None
     labels: tuple[str, ...] = ()
+    check: str | None = None
+    policy: str | None = None
+    mode: str | None = None
     detail: str | None = None
 
 

@@ -41,7 +41,7 @@ class Readiness:
         self._service = service
         self._probing = asyncio.Lock()
         self._probed_at: float | None = None
-        self._reached = False
+        self._problem = ""
 
     async def look(self) -> ReadyBody:
         """Look at everything."""
@@ -75,8 +75,9 @@ class Readiness:
             now = service.clock.steady()
             if self._probed_at is None or now - self._probed_at >= _PROBE_SECONDS:
                 # not asyncio's own threads: a service that stops would wait for them
-                self._reached = await asyncio.get_running_loop().run_in_executor(
+                self._problem = await asyncio.get_running_loop().run_in_executor(
                     service.workers, service.upstreams.reach_keys
                 )
                 self._probed_at = service.clock.steady()
-        return ReadyCheck(name, self._reached, "reachable" if self._reached else "not reachable")
+            problem = self._problem
+        return ReadyCheck(name, not problem, problem or "reachable")

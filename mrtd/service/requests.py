@@ -79,12 +79,13 @@ class VerifyRequest(_Body, frozen=True, kw_only=True):
         ita_token: the token.
         quote: a raw TDX quote, base64url, instead of a token.
         collateral: for the quote: an object with the fields of DCAP's QuoteCollateralV3.
-        binding: what shows that the evidence was made for this registration.
+        binding: what shows that the evidence was made for this registration; who leaves it out gets
+            ``binding_missing``, whatever the operator said: that none is meant has to be said.
         bundles: Sigstore bundles that the agent presented, as they are.
         vm_name: for the log only; nothing is decided by it.
     """
 
-    binding: NonceBindingBody | ReportDataBindingBody | NoBindingBody
+    binding: NonceBindingBody | ReportDataBindingBody | NoBindingBody | None = None
     ita_token: Token | None = None
     quote: Annotated[str, msgspec.Meta(pattern=_BASE64URL, min_length=1)] | None = None
     collateral: dict[str, str | None] | None = None
@@ -153,7 +154,7 @@ def text_of(data: bytes) -> str:
 
 
 def binding_of(
-    body: NonceBindingBody | ReportDataBindingBody | NoBindingBody, *, allow_none: bool
+    body: NonceBindingBody | ReportDataBindingBody | NoBindingBody | None, *, allow_none: bool
 ) -> Binding:
     """What the verifier takes. Raises `Refusal`: no binding, and the operator did not say so."""
     if isinstance(body, NonceBindingBody):
@@ -161,7 +162,7 @@ def binding_of(
                              context=read_bytes(body.context, "binding.context"))  # fmt: skip
     if isinstance(body, ReportDataBindingBody):
         return ReportDataBinding(read_bytes(body.report_data, "binding.report_data"))
-    if not allow_none:
+    if body is None or not allow_none:
         raise binding_missing()
     return "none"
 

@@ -53,7 +53,8 @@ def serve(
     try:
         with place as listener:
             started = True
-            service.log.write("started")
+            policy = service.policy
+            service.log.write("started", policy=policy.digest, mode=policy.mode)
             asyncio.run(_run(service, app, listener, announce))
     finally:
         done = service.close(_THREADS)

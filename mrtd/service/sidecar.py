@@ -67,8 +67,7 @@ class Sidecar:
             )
         status = verdict_status(verdict)
         service.count(verdict)
-        notes.reason = None if verdict.reason is None else str(verdict.reason)
-        notes.labels = verdict.labels
+        notes.take(verdict)
         return json_answer(verdict, status, verdict_headers(verdict))
 
     async def _verify_quote(

@@ -109,7 +109,10 @@ def _check_folder(path: Path) -> None:
     try:
         status = path.parent.stat()
     except OSError as error:
-        raise _unusable(path, f"no such folder: {error.strerror}") from error
+        hint = f"mkdir -m 700 {path.parent}" if isinstance(error, FileNotFoundError) else None
+        raise _unusable(path, f"no such folder: {error.strerror}", hint) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise _unusable(path, "no such folder: it is a file")
     if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
         raise _unusable(
             path, "others may write to its folder", f"mkdir -m 700 {path.parent}/mrtd, and use that"

@@ -10,7 +10,7 @@ from mrtd.errors import MrtdError, TransportError
 from mrtd.service.metrics import Counter
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, Response
-from mrtd.verifier.jwks import SIZE_LIMIT, read_keys
+from mrtd.verifier.jwks import SIZE_LIMIT, read_keys, why_no_keys
 from mrtd.verifier.policy import Policy
 from mrtd.verifier.verdict import OK
 
@@ -48,17 +48,17 @@ class WatchedFetch:
             self.keys_fetched_at = self._clock.steady()
         return answer
 
-    def reach_keys(self) -> bool:
-        """Whether the token issuer's keys can be fetched now. Blocks; never raises."""
+    def reach_keys(self) -> str:
+        """Why the token issuer's keys cannot be fetched now; empty if they can. Never raises."""
         headers = {"Accept": "application/json"}
         try:
-            return self._usable(
-                self._counted(
-                    "keys", self._keys_url, headers=headers, limit=SIZE_LIMIT, timeout=_TIMEOUT
-                )
+            answer = self._counted(
+                "keys", self._keys_url, headers=headers, limit=SIZE_LIMIT, timeout=_TIMEOUT
             )
-        except Exception:  # noqa: BLE001 - whatever it is, there are no keys
-            return False
+            self._demand_keys(answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there are no keys
+            return why_no_keys(error)
+        return ""
 
     def _counted(
         self, upstream: str, url: str, *, headers: Mapping[str, str], limit: int, timeout: float
@@ -75,14 +75,21 @@ class WatchedFetch:
 
     def _usable(self, answer: Response) -> bool:
         """Whether that are keys."""
-        if answer.status != OK:
+        try:
+            self._demand_keys(answer)
+        except MrtdError:
             return False
+        return True
+
+    def _demand_keys(self, answer: Response) -> None:
+        """Read keys. Raises `MrtdError`."""
+        if answer.status != OK:
+            raise TransportError(f"the keys' address answered {answer.status}")
         try:
             read_keys(answer.body)
         except MrtdError:
             self.failures.add("keys", "unusable")
-            return False
-        return True
+            raise
 
     def _upstream(self, url: str) -> str:
         if url == self._keys_url:

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mrtd.errors import MalformedStatement, MrtdError, TransportError
+from mrtd.printable import printable
 from mrtd.reference.strict_json import read_json
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch
@@ -26,6 +27,7 @@ KID_LIMIT: Final = 200
 _KEY_LIMIT: Final = 100
 _BITS: Final = range(2048, 8192 + 1)
 _TIMEOUT: Final = 10.0
+_SHOWN: Final = 200
 
 
 class IssuerKey(NamedTuple):
@@ -42,12 +44,17 @@ class KeySource:
         policy: address and lifetimes.
         fetch: how to fetch.
         clock: the steady one counts.
+
+    Attributes:
+        problem: why the last fetch came to nothing, for a person, without secrets; empty if it
+            did not.
     """
 
     def __init__(self, policy: TokenPolicy, fetch: Fetch, clock: Clock) -> None:
         self._policy = policy
         self._fetch = fetch
         self._clock = clock
+        self.problem = ""
         self._changed = threading.Condition()
         self._keys: dict[str, IssuerKey] = {}
         self._fetched_at: float | None = None
@@ -99,14 +106,16 @@ class KeySource:
 
     def _refresh(self) -> None:
         found: dict[str, IssuerKey] | None = None
+        problem = "the fetch was broken off"
         try:
-            found = self._download()
-        except Exception:  # noqa: BLE001 - whatever a caller's Fetch raises: the old keys stay
-            found = None
+            found, problem = self._download(), ""
+        except Exception as error:  # noqa: BLE001 - a caller's Fetch raises what it likes: old keys stay
+            problem = why_no_keys(error)
         finally:
             with self._changed:
                 if found is not None:
                     self._keys, self._fetched_at = found, self._tried_at
+                self.problem = problem
                 self._fetching = False
                 self._changed.notify_all()
 
@@ -120,6 +129,12 @@ class KeySource:
         if answer.status != OK:
             raise TransportError(f"the keys' address answered {answer.status}")
         return read_keys(answer.body)
+
+
+def why_no_keys(error: Exception) -> str:
+    """What a person may read of it: of foreign errors the kind only, their text may be secret."""
+    text = error.message if isinstance(error, MrtdError) else type(error).__name__
+    return printable(text[:_SHOWN])
 
 
 def read_keys(data: bytes) -> dict[str, IssuerKey]:

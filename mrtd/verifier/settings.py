@@ -28,6 +28,7 @@ _IDS: Final = ("repository_id", "owner_id")
 # of a message of msgspec; elements of a list are "[0]" or "[...]"
 _PLACE: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _ELEMENT: Final = re.compile(r"\[(?:[0-9]+|\.\.\.)\]")
+_DIGITS: Final = re.compile(r"Expected `str` matching regex '\^\[0-9a-f\]\{([0-9]+)\}\$")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ITA_PREFIX: Final = "DD_ITA_"
 # variables of dd that are nothing of ours
@@ -250,6 +251,9 @@ def _explained(
     path = _ELEMENT.sub("", path)
     if path in {_join("identity", name) for name in _IDS}:
         return _error("is no number such as 1000001", path, origin, sources)
+    digits = _DIGITS.match(message)
+    if digits:
+        return _error(f"is not {digits[1]} lower-case hex digits", path, origin, sources)
     allowed = _allowed(dict(_settings("", Policy)).get(path))
     if not allowed or not message.startswith("Invalid enum value"):
         return _error(message, path, origin, sources)

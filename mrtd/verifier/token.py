@@ -22,6 +22,7 @@ from mrtd.verifier.token_claims import VerifierNonce, read_claims
 from mrtd.verifier.verdict import Check, Reason, check, not_made, passed
 
 SIZE_LIMIT: Final = 64 << 10
+_MISSING: Final = "not installed: pip install 'mrtd[verifier]'"
 _ID_LIMIT: Final = 200
 _SHOWN: Final = 5
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -93,7 +94,7 @@ def check_token(token: str, *, keys: KeySource, policy: TokenPolicy, now: float)
     except _Refused as error:
         refused = error
     except ImportError:
-        refused = _Refused(0, Reason.TOOL_MISSING, "PyJWT and cryptography", "not installed")
+        refused = _Refused(0, Reason.TOOL_MISSING, "PyJWT and cryptography", _MISSING)
     except Exception as error:  # noqa: BLE001 - what nobody thought of is a refusal
         refused = _Refused(0, Reason.INTERNAL_ERROR, "an answer", type(error).__name__)
     names = (*_GENUINE[refused.stage + 1 :], *_REST)
@@ -121,7 +122,8 @@ def _verify(token: object, keys: KeySource, policy: TokenPolicy) -> dict[str, An
     alg, kid = _read_header(header, policy)
     key = keys.key(kid, alg)
     if isinstance(key, Reason):
-        raise _Refused(2, key, f"a key of the issuer for {alg}", f"{kid[:40]!r}: {key.value}")
+        why = keys.problem if key is Reason.TOKEN_KEYS_UNAVAILABLE and keys.problem else key.value
+        raise _Refused(2, key, f"a key of the issuer for {alg}", f"{kid[:40]!r}: {why}")
     try:
         # Not jwt.decode, whose claims are not read as strictly. The raw key, since a PyJWK without
         # "alg" would be taken for RS256.

@@ -348,7 +348,7 @@ def test_a_policy_is_a_document() -> None:
 def test_without_dcap_qvl_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     quote, collateral = World().build()
     monkeypatch.setitem(sys.modules, "dcap_qvl", None)
-    with pytest.raises(ToolMissing, match=r"pip install 'mrtd\[dcap\]'") as caught:
+    with pytest.raises(ToolMissing, match=r"pip install '\./mrtd\[dcap\]'") as caught:
         verify_quote(quote, read(collateral), policy=STRICT, now=NOW)
     assert caught.value.exit_code == 3
 

@@ -7,18 +7,20 @@ description.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from mrtd.errors import MalformedCollateral, TransportError
 from mrtd.evidence import pcs
-from mrtd.evidence.collateral import MAX_SIZE, read_collateral
+from mrtd.evidence.collateral import MAX_SIZE, load_collateral, read_collateral
 from mrtd.evidence.dcap import verify_quote
 from mrtd.evidence.pcs import Answer, fetch_collateral, get, platform_of
 from mrtd.evidence.quote import read_quote
@@ -244,3 +246,29 @@ def test_a_service_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_there_is_a_transport_error() -> None:
     with pytest.raises(TransportError, match="no answer"):
         get("http://127.0.0.1:1/", max_bytes=10, timeout=5)
+
+
+def test_the_example_of_the_docs_makes_a_file_that_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/evidence.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    asked: list[str] = []
+
+    def intel(url: str, *, max_bytes: int, timeout: float) -> Answer:
+        assert len(url) < max_bytes + timeout
+        parts = urllib.parse.urlsplit(url)
+        asked.append(str(parts.hostname))
+        if url == "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der":
+            return Answer(200, {}, bytes.fromhex(COLLATERAL["root_ca_crl"]))
+        return ANSWERS[f"{parts.path}?{parts.query}"]
+
+    monkeypatch.setattr(pcs, "get", intel)
+    monkeypatch.chdir(tmp_path)
+    Path("quote.bin").write_bytes(QUOTE.raw)
+    exec(compile(text, "docs/evidence.md", "exec"), {})  # noqa: S102 - ours
+    assert asked.count("api.trustedservices.intel.com") == 3
+    collateral = load_collateral(Path("collateral.json"))
+    assert collateral.tcb_info == COLLATERAL["tcb_info"]
+    fields = json.loads(Path("collateral.json").read_text(encoding="utf-8"))
+    assert [name for name in fields if f"`{name}`" not in page] == []

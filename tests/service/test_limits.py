@@ -33,7 +33,6 @@ def answer(body: bytes, headers: dict[str, str] | None = None, **options: Any) -
         b"{}",
         b"\xff",
         b'{"ita_token":',
-        b'{"ita_token":"a"}',
         b'{"binding":{"type":"none"}}',
         BODY.replace(b'"ita_token"', b'"more":1,"ita_token"'),
         BODY.replace(b'"ita_token"', b'"ita_token":"x","ita_token"'),

@@ -45,6 +45,8 @@ def test_it_says_where_it_listens_and_by_what_policy(tmp_path: Path) -> None:
         assert running.ask("GET", "/register/nonce").status == 404
         code, log = running.stop()
     assert (code, [line["level"] for line in log]) == (0, ["info"] * 5)
+    assert (log[0]["event"], log[0]["mode"]) == ("started", "enforce")
+    assert f"policy sha256:{log[0]['policy']}, " in running.said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,6 +20,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_folder_that_is_missing_can_be_made(folder: Path) -> None:
+    path = folder / "mrtd" / "mrtd.sock"
+    with pytest.raises(SpecError, match="no such folder") as caught, listening_unix(path):
+        raise AssertionError
+    assert caught.value.hint == f"mkdir -m 700 {path.parent}"
+    (folder / "file").touch()
+    with (
+        pytest.raises(SpecError, match="it is a file$"),
+        listening_unix(folder / "file" / "mrtd.sock"),
+    ):
+        raise AssertionError
+
+
 @pytest.mark.parametrize("text", ["127.0.0.1:0", "127.8.9.1:0"])
 def test_loopback_addresses(text: str) -> None:
     with listen_tcp(text, allow_remote=False) as listener:

@@ -47,8 +47,13 @@ def test_a_vm_with_another_initrd_is_refused() -> None:
         got = await fleet.post("/v1/verify", fleet.verification(agent, await fleet.nonce()))
         assert (got.status, got.json["allowed"]) == (403, False)
         assert got.json["reason"] in {"registers_differ", "not_attested"}
+        log.append(got.json["message"])
 
+    log: list[str] = []
     run(fleet, work)
+    line = fleet.log()[-1]
+    assert line["detail"] == log[0]
+    assert f"({line['check']}: expected " in line["detail"]
 
 
 def test_a_token_of_another_vm_is_refused() -> None:
@@ -81,14 +86,17 @@ def test_another_context_is_refused() -> None:
     run(fleet, work)
 
 
-@pytest.mark.parametrize("allow", [False, True])
-def test_evidence_without_binding_needs_the_operator(allow: bool) -> None:  # noqa: FBT001
-    fleet = Fleet(allow_unbound=allow)
+@pytest.mark.parametrize("said", [{}, {"binding": {"type": "none"}}])
+@pytest.mark.parametrize("operator", [False, True])
+def test_evidence_without_binding_needs_the_operator(*, operator: bool, said: Json) -> None:
+    """And that none is meant has to be said."""
+    allow = operator and bool(said)
+    fleet = Fleet(allow_unbound=operator)
     fleet.publish()
 
     async def work(fleet: Fleet) -> None:
         token = fleet.token(Agent(), await fleet.nonce())
-        got = await fleet.post("/v1/verify", {"ita_token": token, "binding": {"type": "none"}})
+        got = await fleet.post("/v1/verify", {"ita_token": token, **said})
         if allow:
             assert (got.status, got.json["labels"]) == (200, ["binding_none"])
         else:
@@ -194,6 +202,7 @@ def test_ready_with_keys_and_root() -> None:
         assert {c["name"]: c["ok"] for c in got.json["checks"]} == {
             "running": True, "trust_root": True, "token_keys": False,
         }  # fmt: skip
+        assert got.json["checks"][-1]["detail"] == "the keys' address answered 503"
         fleet.keys_down = False
         assert (await fleet.get("/readyz")).status == 503  # not asked again at once
         fleet.world.times.pass_by(10)

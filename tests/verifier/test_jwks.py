@@ -261,9 +261,39 @@ def test_keys_come_back_with_the_service() -> None:
     source = Source()
     source.fetch.down = True
     assert source.reason() is Reason.TOKEN_KEYS_UNAVAILABLE
+    assert source.keys.problem
     source.fetch.down = False
     source.clock.advance(POLICY.jwks_refresh_seconds)
     assert source.reason() is None
+    assert source.keys.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("status-500", "the keys' address answered 500"),
+        ("html", "keys: "),
+        ("no-keys", "no RSA signature key"),
+    ],
+)
+def test_a_check_says_why_there_are_no_keys(how: str, why: str) -> None:
+    source = Source()
+    BROKEN[how](source.fetch)
+    token = source.authority.token()
+    checked = check_token(token, keys=source.keys, policy=POLICY, now=source.clock.wall)
+    (failed,) = (c for c in checked.checks if not c.ok)
+    assert failed.name == "token_key"
+    assert failed.observed == f"'key-1': {source.keys.problem}"
+    assert why in failed.observed
+
+
+def test_the_words_of_foreign_errors_are_not_repeated() -> None:
+    def fetch(*_: object, **__: object) -> Any:
+        raise ValueError("https://user:secret@keys.example")
+
+    keys = KeySource(POLICY, fetch, Source().clock.clock)
+    assert keys.key("key-1", "PS384") is Reason.TOKEN_KEYS_UNAVAILABLE
+    assert keys.problem == "ValueError"
 
 
 @pytest.mark.parametrize("jump", [-(10**9), 10**9])

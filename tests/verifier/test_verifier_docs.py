@@ -6,17 +6,19 @@ import asyncio
 import json
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fixtures import reference
 from fixtures.quotes import Td
-from mrtd.verifier import Verifier
+from mrtd.service.requests import NonceBindingBody, RegisterRequest, VerifyRequest, read_bytes
+from mrtd.verifier import Verifier, proof_message, read_nonce
 from mrtd.verifier.fetch import Response
 from mrtd.verifier.registration import register_context
 from mrtd.verifier.verdict import Reason
@@ -70,7 +72,9 @@ class Lab:
         headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return sent[0]["status"], headers, json.loads(sent[1]["body"])
 
-    def registration(self, *, image: str = "image", vm_name: str = "vm-1") -> Json:
+    def registration(
+        self, *, image: str = "image", vm_name: str = "vm-1", ingress: Sequence[Json] = ()
+    ) -> Json:
         """What the page's agent sends from a TD that runs an image."""
         public = self.key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -89,13 +93,13 @@ class Lab:
             return self.issuer.token(report_body(quote), Recipe(now=int(self.world.times.wall)))
 
         _, _, got = self.ask("GET", "/register/nonce")
-        context = register_context(vm_name, ())
-        return self.agent(vm_name, got["nonce"], self.key, public, get_quote, get_token, context)
+        asked = list(ingress)
+        return self.agent(vm_name, asked, got["nonce"], self.key, public, get_quote, get_token)
 
 
 def run_text(text: str) -> Json:
     found: Json = {}
-    exec(compile("import os\n" + text, "docs/verifier.md", "exec"), found)  # noqa: S102 - ours
+    exec(compile(text, "docs/verifier.md", "exec"), found)  # noqa: S102 - ours
     return found
 
 
@@ -139,8 +143,26 @@ def test_the_proof_covers_the_name_of_the_vm(lab: Lab) -> None:
     assert (status, said["error"]["code"]) == (401, "key_proof_invalid")
 
 
+@pytest.mark.parametrize("ingress", [[{"hostname_label": "gpu", "port": 8080}], []])
+def test_the_proof_covers_further_host_names(lab: Lab, ingress: list[Json]) -> None:
+    lab.world.publish(reference.document())
+    assert lab.ask("POST", "/register", lab.registration(ingress=ingress))[0] == 200
+    body = lab.registration(ingress=ingress)
+    other = {"extra_ingress": [{"hostname_label": "api", "port": 8080}]}
+    status, _, said = lab.ask("POST", "/register", body | other)
+    assert (status, said["error"]["code"]) == (401, "key_proof_invalid")
+
+
 @pytest.mark.parametrize(
-    "changes", [{"nonce": None}, {"nonce": "!"}, {"proof": 1}, {"vm_name": None}]
+    "changes",
+    [
+        {"extra_ingress": [1]},
+        {"extra_ingress": None},
+        {"nonce": None},
+        {"nonce": "!"},
+        {"proof": 1},
+        {"vm_name": None},
+    ],
 )
 def test_what_is_no_registration_gets_400(lab: Lab, changes: Json) -> None:
     status, _, said = lab.ask("POST", "/register", lab.registration() | changes)
@@ -163,11 +185,37 @@ def test_sizes_of_the_protocol_are_those_of_the_vectors() -> None:
     assert len(ed25519["registration_data"]) // 2 == 129
 
 
+def test_the_whole_request_is_one_and_its_proof_is_right() -> None:
+    asked, sidecar = (text.encode() for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
+    request = msgspec.json.decode(asked, type=RegisterRequest)
+    body = msgspec.json.decode(sidecar, type=VerifyRequest)
+    assert isinstance(body.binding, NonceBindingBody)
+    assert body.binding.nonce == request.nonce
+    context = register_context(request.vm_name, request.extra_ingress)
+    assert read_bytes(body.binding.context, "context") == context
+    for public, proof in (
+        (request.public_key, request.proof),
+        (body.binding.public_key, body.binding.proof),
+    ):
+        assert public is not None
+        assert proof is not None
+        key = serialization.load_der_public_key(read_bytes(public, "public_key"))
+        assert isinstance(key, Ed25519PublicKey)
+        message = proof_message(
+            nonce=read_nonce(body.binding.nonce),
+            token_or_quote=request.ita_token.encode(),
+            context=context,
+        )
+        key.verify(read_bytes(proof, "proof"), message)
+
+
 def test_every_label_is_explained() -> None:
     assert {label for label in LABELS if f"`{label}`" not in PAGE} == set()
 
 
-@pytest.mark.parametrize("page", ["verifier", "verifier-rust", "policy", "rollout"])
+@pytest.mark.parametrize(
+    "page", ["verifier", "verifier-rust", "policy", "rollout", "verify", "evidence"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
@@ -198,7 +246,7 @@ def test_the_example_of_the_readme_refuses_who_has_no_token(
     )
     body = textwrap.indent(text, "    ")
     found = run_text(
-        f"async def main(nonce, public_key, proof, ita_token):\n{body}    return 200\n"
+        f"import os\nasync def main(nonce, public_key, proof, ita_token):\n{body}    return 200\n"
     )
     status, reason, _ = asyncio.run(found["main"](b"", b"", b"", "no token"))
     assert (status, reason) == (401, Reason.TOKEN_MALFORMED)
