@@ -27,6 +27,7 @@ _SERVICE: Final = "GitHub's API"
 _SIZE_LIMIT: Final = 64 << 20
 _LISTED: Final = 50
 _SOCKET_SECONDS: Final = 30
+_UPLOAD_SECONDS: Final = 600.0  # evidence has up to 64 MiB
 _PERMISSIONS: Final = {
     "attestations": "attestations: write",
     "releases": "contents: write",
@@ -154,7 +155,7 @@ class GitHubApi:
                 f"{_SERVICE}: the upload address of {release.tag_name} is another's"
             )
         sent = _Sent("POST", f"{url}?name={quote(name)}", data, "application/octet-stream")
-        self._ask(sent, attempts=1)
+        self._ask(sent, attempts=1, seconds=_UPLOAD_SECONDS)
 
     def delete_asset(self, asset: Asset) -> None:
         """Remove what a cut-off upload has left."""
@@ -167,13 +168,21 @@ class GitHubApi:
         return theirs.scheme == ours.scheme and theirs.netloc in hosts
 
     def _ask(
-        self, sent: _Sent, *, attempts: int | None = None, limit: int = 8 << 20, known: bool = True
+        self,
+        sent: _Sent,
+        *,
+        attempts: int | None = None,
+        seconds: float | None = None,
+        limit: int = 8 << 20,
+        known: bool = True,
     ) -> _Got:
         """An answer below 400, within bounds."""
         secrets = () if self._token is None else (self._token,)
         patience = self._patience
         if attempts is not None:
             patience = replace(patience, attempts=attempts)
+        if seconds is not None:
+            patience = replace(patience, each=seconds, total=seconds)
         try:
             return Attempts(patience, secrets).run(
                 _SERVICE, lambda: self._once(sent, limit, known=known)

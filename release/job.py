@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mrtd.errors import SpecError
+from mrtd.errors import PolicyError, SpecError
 from mrtd.verifier.bundle import LateSigstore
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch, HttpFetch
@@ -115,7 +115,15 @@ class Job:
                 derived = {}  # its ids are another's
             derived["DD_TRUSTED_REPO"] = repository
         text = read_policy_file(file) if file else ""
-        return read_policy(text, {**derived, **given}, origin=str(file or "policy"))
+        policy = read_policy(text, {**derived, **given}, origin=str(file or "policy"))
+        if policy.identity.visibility == "private":
+            raise PolicyError(
+                "'private' is GitHub's own Sigstore instance, which this cannot sign with",
+                origin=str(file or "policy"),
+                field="identity.visibility",
+                hint="actions/attest signs with it: give it the document of --dry-run as predicate",
+            )
+        return policy
 
     def commit(self, name: str | None) -> str:
         """The commit that is released: as given, of the job, or what is checked out."""

@@ -130,6 +130,8 @@ class Stage:
         before = dict(self.environ)
         self.environ.update(variables)
         verb, *rest = [str(word) for word in words]
+        if verb in {"attest", "revoke"} and "--out" not in rest:
+            rest += ["--out", str(self.folder / "out")]
         config = ["--trust-config", str(self.folder / "trust.json")]
         try:
             code = main([verb, *rest, *config], job=self.job(), stdout=out, stderr=err)

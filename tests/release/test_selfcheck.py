@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,21 @@ def test_statement_that_nobody_could_download_is_refused() -> None:
     assert list(statement.of_size(bytes(3 << 19))) == []
     assert statement.size_warning(bytes(3 << 19))
     assert statement.size_warning(b"small") == ()
+
+
+def test_private_instance_is_not_signed_for(lab: Stage) -> None:
+    ran = lab.attest(DD_TRUSTED_VISIBILITY="private")
+    assert ran.code == 2
+    assert "actions/attest" in ran.err
+
+
+def test_every_code_is_explained() -> None:
+    code = re.compile(r'(?:Refusal\(|refusals=\(\()\s*"([a-z_]+)"')
+    sources = [path.read_text() for path in (ROOT / "release").glob("*.py")]
+    found = {one for text in sources for one in code.findall(text)}
+    assert len(found) > 15
+    page = (ROOT / "docs" / "release.md").read_text()
+    assert [one for one in sorted(found) if f"`{one}`" not in page] == []
 
 
 def test_job_shows_no_secret(lab: Stage) -> None:
