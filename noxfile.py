@@ -142,6 +142,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "ci.packages")
     session.run("python", "-m", "benchmarks.measure")
     session.run("python", "-m", "benchmarks.eventlog")
+    session.run("python", "-m", "benchmarks.attest")
     session.run("python", "-m", "benchmarks.verifier")
     session.run("python", "-m", "benchmarks.service")
     qemu = CACHE / "parts" / "qemu-backports" / "qemu-system-x86_64"
