@@ -593,6 +593,17 @@ def test_a_missing_library_is_not_known(
     assert "pip install 'mrtd[verifier]'" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("name", ["sigstore.models", "sigstore.verify", "rfc3161_client"])
+def test_a_missing_library_for_signatures_is_not_known(
+    desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (desk.token(), *OFFLINE, "--jwks", desk.jwks(), "--bundle", desk.bundle())
+    monkeypatch.setitem(sys.modules, name, None)
+    code, out = desk.run(*words)
+    assert code == 3, out
+    assert "pip install 'mrtd[verifier]'" in " ".join(out.split())
+
+
 def test_the_signer_is_whole_in_failed_checks(desk: Desk) -> None:
     stranger = desk.bundle(identity=GitHubIdentity.foreign_caller())
     _, out = desk.run(desk.token(), *OFFLINE, "--jwks", desk.jwks(), "--bundle", stranger)
