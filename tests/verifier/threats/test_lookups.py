@@ -664,7 +664,9 @@ def test_what_a_partial_list_has_that_cannot_be_read_blocks_during_the_next_outa
         world.github.down = down
         world.times.pass_by(SOFT)
         assert judged(world)[1] is reason
-    world.github.listed[listed] = [b for b in world.github.listed[listed] if b not in {odd, b"null"}]
+    world.github.listed[listed] = [
+        b for b in world.github.listed[listed] if b not in {odd, b"null"}
+    ]
     world.times.pass_by(SOFT)
     assert judged(world) == ADMITTED
 
