@@ -21,6 +21,7 @@ from mrtd.verifier.cache import Bounded, Flights, Interrupted
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.verdict import Reason
+from mrtd.verifier.wording import compose
 from tests.lab.world import (
     LAUNCH,
     NOW,
@@ -217,7 +218,7 @@ def test_who_asks_after_something_was_learned_gets_no_answer_from_before(
     world = World()
     world.publish(reference.document())
     world.verifier.learn(world.mint(reference.document()))
-    entered, go, compose = threading.Event(), threading.Event(), verifiers.compose
+    entered, go = threading.Event(), threading.Event()
 
     def slow(*arguments: Any, **named: Any) -> Any:
         made = compose(*arguments, **named)
@@ -271,7 +272,7 @@ def test_two_who_say_different_times_do_not_share_an_answer(
     world = World(AGED)
     world.publish(reference.document())
     assert world.verifier.verify_claims(claims_of()).allowed
-    entered, go, compose = threading.Event(), threading.Event(), verifiers.compose
+    entered, go = threading.Event(), threading.Event()
 
     def slow(*arguments: Any, **named: Any) -> Any:
         made = compose(*arguments, **named)
