@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mrtd.verifier.fetch import HttpFetch
+    from mrtd.verifier.policy import Policy
 
 
 def time(text: str) -> datetime:
@@ -23,6 +26,21 @@ def time(text: str) -> datetime:
             f"{text!r} is no time with a zone such as 2026-06-14T12:00:00Z"
         )
     return found
+
+
+def appraisal_policy(file: Path | None, environment: Mapping[str, str]) -> Policy:
+    """The policy of a file and of variables; what does nothing is told on stderr.
+
+    Raises:
+        PolicyError: see `mrtd.verifier.settings.policy_from_environment`.
+    """
+    from mrtd.verifier import settings  # noqa: PLC0415 - heavy
+
+    named = {} if file is None else {settings.FILE_VARIABLE: str(file)}
+    policy = settings.policy_from_environment({**environment, **named})
+    for line in (*settings.ignored_variables(environment), *settings.missing_folders(policy)):
+        sys.stderr.write(f"mrtd: warning: {line}\n")
+    return policy
 
 
 def add_network(verb: argparse.ArgumentParser) -> None:

@@ -151,19 +151,14 @@ def _demand_libraries() -> None:
                 importlib.import_module(name)
             except ImportError as error:
                 raise ToolMissing(
-                    f"{name} cannot be imported: {error}", hint=f"pip install 'mrtd[{extra}]'"
+                    f"{name} cannot be imported: {error}", hint=f"pip install './mrtd[{extra}]'"
                 ) from error
 
 
 def _policy(file: Path | None, environment: Mapping[str, str]) -> Policy:
-    from mrtd.verifier.settings import (  # noqa: PLC0415
-        FILE_VARIABLE,
-        policy_from_environment,
-    )
+    from mrtd.cli.options import appraisal_policy  # noqa: PLC0415
 
-    if file is None:
-        return policy_from_environment(environment)
-    return policy_from_environment({**environment, FILE_VARIABLE: str(file)})
+    return appraisal_policy(file, environment)
 
 
 def _place(arguments: argparse.Namespace) -> AbstractContextManager[socket.socket]:

@@ -194,7 +194,7 @@ def _fetch(url: str, bootstrap: Path | None) -> bytes:
         from sigstore.models import ClientTrustConfig  # noqa: PLC0415 - heavy
     except ImportError as error:
         raise ToolMissing(
-            "sigstore is not installed", hint="pip install 'mrtd[verifier]'"
+            "sigstore is not installed", hint="pip install './mrtd[verifier]'"
         ) from error
     with _private_home() as home:
         place = None if root is None else home / "root.json"

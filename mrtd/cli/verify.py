@@ -131,10 +131,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _policy(file: Path | None) -> Policy:
-    from mrtd.verifier.settings import FILE_VARIABLE, policy_from_environment  # noqa: PLC0415
+    from mrtd.cli.options import appraisal_policy  # noqa: PLC0415
 
-    named = {} if file is None else {FILE_VARIABLE: str(file)}
-    return policy_from_environment({**os.environ, **named})
+    return appraisal_policy(file, os.environ)
 
 
 def _exit_code(answers: list[Answer]) -> int:

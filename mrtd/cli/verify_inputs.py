@@ -164,6 +164,9 @@ class Asker:
     ) -> None:
         if fetch is None:
             fetch, policy = _no_fetch, _offline(policy)
+        # what a control plane remembers is its own: asking here neither reads nor changes it
+        cache = msgspec.structs.replace(policy.cache, directory=None)
+        policy = msgspec.structs.replace(policy, cache=cache)
         self.sources: list[Source] = []
         self._now = now or datetime.now(UTC)
         self._binding = binding
@@ -259,7 +262,7 @@ def _keys_from(path: Path, place: str, other: Fetch) -> Fetch:
         ) from error  # fmt: skip
     except ImportError as error:
         raise ToolMissing(
-            "cryptography is not installed", hint="pip install 'mrtd[verifier]'"
+            "cryptography is not installed", hint="pip install './mrtd[verifier]'"
         ) from error
 
     def fetch(url: str, *, headers: Mapping[str, str], limit: int, timeout: float) -> Response:

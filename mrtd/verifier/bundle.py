@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from sigstore.verify import Verifier
 
-_MISSING: Final = "sigstore is not installed: pip install 'mrtd[verifier]'"
+_MISSING: Final = "sigstore is not installed: pip install './mrtd[verifier]'"
 SIZE_LIMIT: Final = 4 << 20
 _AHEAD: Final = timedelta(minutes=5)
 """How far ahead of our clock a signature may be dated."""

@@ -161,7 +161,7 @@ def _embedded() -> Path:
     """Path of the root in the installed package, found without importing it."""
     spec = importlib.util.find_spec("sigstore")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolMissing("sigstore is not installed", hint="pip install 'mrtd[verifier]'")
+        raise ToolMissing("sigstore is not installed", hint="pip install './mrtd[verifier]'")
     return Path(next(iter(spec.submodule_search_locations)), _EMBEDDED)
 
 

@@ -149,7 +149,7 @@ def test_without_sigstore_nothing_is_known(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["trust", "show"]) == 3
-    assert "pip install 'mrtd[verifier]'" in capsys.readouterr().err
+    assert "pip install './mrtd[verifier]'" in capsys.readouterr().err
 
 
 def test_without_a_file_it_is_the_one_in_the_sigstore_package(
