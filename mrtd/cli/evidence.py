@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from mrtd.evidence.bundle import Bundle
 
 _DESCRIPTION: Final = """\
-Evidence of one boot, in one file: TDX quote, event logs, registers, what QEMU offered,
-and the launch spec and measurement document to compare it with.
+Evidence of one boot, in one file: TDX quote, event logs, registers, what QEMU
+offered, and the launch spec and measurement document to compare it with.
 
-collect  print the script that collects inside a guest (any POSIX shell, busybox too)
+collect  print the script that collects inside a guest (any POSIX shell,
+         busybox too)
 pack     make a bundle of what it wrote
 show     what is in a bundle
-redact   a bundle for a bug report: without platform, host, network, users and secrets
+redact   a bundle for a bug report: without platform, host, network, users and
+         secrets
 """
 _EPILOG: Final = """\
 examples:
   mrtd evidence collect > collect.sh          then, in the guest, as root:
-    sh collect.sh -r $NONCE_HEX -o boot.mrtd    or over ssh: ... | ssh guest sh -s > boot.mrtd
+    sh collect.sh -r $NONCE_HEX -o boot.mrtd
+                                              or over ssh:
+    mrtd evidence collect | ssh guest sh -s > boot.mrtd
   mrtd evidence pack boot.mrtd --spec launch.toml --output boot.zip
   mrtd evidence pack --quote quote.bin --log ccel.bin --output boot.zip
   mrtd evidence show boot.zip

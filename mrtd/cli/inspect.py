@@ -10,17 +10,19 @@ from typing import Any, Final
 _DESCRIPTION: Final = """\
 Show what a file is.
 
-firmware  TDVF sections, variables, the signals in its volumes and the event profile
-          they fit, and its MRTD in both page orders
-kernel    version, EFI stub, CC measurement, and its Authenticode SHA-384: plain, and
-          as QEMU would patch it for a given memory, initrd and command line
+firmware  TDVF sections, variables, the signals in its volumes and the event
+          profile they fit, and its MRTD in both page orders
+kernel    version, EFI stub, CC measurement, and its Authenticode SHA-384:
+          plain, and as QEMU would patch it for a given memory, initrd and
+          command line
 vmlinux   build-id and version of an ELF kernel
 """
 _EPILOG: Final = """\
 examples:
   mrtd inspect OVMF.fd
   mrtd inspect OVMF_CODE_4M.fd --vars OVMF_VARS_4M.fd
-  mrtd inspect vmlinuz --memory "2 GiB" --initrd initrd.img --cmdline "console=ttyS0"
+  mrtd inspect vmlinuz --memory "2 GiB" --initrd initrd.img \\
+      --cmdline "console=ttyS0"
 """
 
 

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 _DESCRIPTION: Final = """\
 Derive MRTD and RTMR0-2 of the TD that a launch spec describes, event by event,
 from its firmware, kernel, initrd, command line and machine. Nothing is launched
-and no TDX hardware is needed; where the spec gives no ACPI tables, the installed
-QEMU is started stopped and asked for them.
+and no TDX hardware is needed; where the spec gives no ACPI tables, the
+installed QEMU is started stopped and asked for them.
 """
 _EPILOG: Final = """\
 examples:
-  mrtd measure launch.toml                    the tables, for people
-  mrtd measure launch.toml --json             the measurement document
-  mrtd measure launch.toml --expect ref.json  exit 1 and the first differing event
+  mrtd measure launch.toml                  the tables, for people
+  mrtd measure launch.toml --json           the measurement document
+  mrtd measure launch.toml --expect r.json  exit 1 and the first differing event
   mrtd measure launch.toml --expect mrtd=bdc6fb14...
-                                              compare one register (96 hex digits)
-  mrtd measure launch.toml --strict           exit 1 if a register says nothing
-  mrtd measure launch.toml --qemu none        do not ask QEMU: RTMR0 stays unpinned
+                                            compare one register (96 hex digits)
+  mrtd measure launch.toml --strict         exit 1 if a register says nothing
+  mrtd measure launch.toml --qemu none      do not ask QEMU: RTMR0 is unpinned
 
 docs/launch-spec.md describes the spec.
 """

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mrtd.cli import options
+
 if TYPE_CHECKING:
     import socket
 
@@ -18,22 +20,26 @@ if TYPE_CHECKING:
     from mrtd.verifier.policy import Policy
 
 _DESCRIPTION: Final = """\
-Answer control planes: may this VM in? POST a token and what binds it; HTTP 200 means yes, and
-nothing else does. Listens on a Unix socket (mode 0600) or a loopback address; docs/service.md
-has the endpoints, and GET /openapi.json describes them to programs.
+Answer control planes: may this VM in? POST a token and what binds it; HTTP 200
+means yes, and nothing else does. Listens on a Unix socket (mode 0600) or a
+loopback address; docs/service.md has the endpoints, and GET /openapi.json
+describes them to programs.
 """
 _EPILOG: Final = """\
-settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in the policy; others
-of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN) is for lookups, which GitHub allows
-only 60 times an hour without one. DD_OWNER and DD_ENV name the fleet of --reference-cp.
+settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in
+the policy; others of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN)
+is for lookups, which GitHub allows only 60 times an hour without one. DD_OWNER
+and DD_ENV name the fleet of --reference-cp.
 
 examples:
   gh api repos/devopsdefender/dd --jq '.id, .owner.id'        the two ids
-  DD_TRUSTED_REPO_ID=... DD_TRUSTED_OWNER_ID=... mrtd serve --socket /run/mrtd/mrtd.sock
+  DD_TRUSTED_REPO_ID=... DD_TRUSTED_OWNER_ID=... \\
+      mrtd serve --socket /run/mrtd/mrtd.sock
   curl --unix-socket /run/mrtd/mrtd.sock -X POST http://mrtd/v1/nonce
   mrtd serve --listen 127.0.0.1:8081 --policy policy.toml --reference-cp
 
-SIGTERM: no new connections, requests in flight are finished (30 s at most), the socket removed.
+SIGTERM: no new connections, requests in flight are finished (30 s at most), the
+socket removed.
 exit codes: 0 stopped; 2 a setting is wrong; 3 a library is missing
 """
 _DEFAULT: Final = "127.0.0.1:8081"
@@ -78,6 +84,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         "--max-in-flight", metavar="N", type=_count, default=256,
         help="requests at a time; further ones get 503 (default: 256)",
     )  # fmt: skip
+    options.add_network(verb)
     verb.add_argument(
         "--json", action="store_true", help="say as JSON where it listens; the log always is JSON"
     )
@@ -100,13 +107,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from mrtd.service.server import serve  # noqa: PLC0415
     from mrtd.service.service import Service  # noqa: PLC0415
     from mrtd.service.sidecar import Sidecar  # noqa: PLC0415
-    from mrtd.verifier.fetch import HttpFetch  # noqa: PLC0415
 
     environment = os.environ
     policy = _policy(arguments.policy, environment)
     service = Service(
         policy,
-        fetch=HttpFetch(),
+        fetch=options.fetch_of(arguments),
         log=Log(sys.stderr.buffer),
         limits=Limits(in_flight=arguments.max_in_flight),
         allow_unbound=arguments.binding == "none",
@@ -145,19 +151,14 @@ def _demand_libraries() -> None:
                 importlib.import_module(name)
             except ImportError as error:
                 raise ToolMissing(
-                    f"{name} cannot be imported: {error}", hint=f"pip install 'mrtd[{extra}]'"
+                    f"{name} cannot be imported: {error}", hint=f"pip install './mrtd[{extra}]'"
                 ) from error
 
 
 def _policy(file: Path | None, environment: Mapping[str, str]) -> Policy:
-    from mrtd.verifier.settings import (  # noqa: PLC0415
-        FILE_VARIABLE,
-        policy_from_environment,
-    )
+    from mrtd.cli.options import appraisal_policy  # noqa: PLC0415
 
-    if file is None:
-        return policy_from_environment(environment)
-    return policy_from_environment({**environment, FILE_VARIABLE: str(file)})
+    return appraisal_policy(file, environment)
 
 
 def _place(arguments: argparse.Namespace) -> AbstractContextManager[socket.socket]:

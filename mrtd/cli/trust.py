@@ -11,34 +11,40 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mrtd.cli import options
+
 if TYPE_CHECKING:
+    from mrtd.verifier.policy import TrustRootPolicy
     from mrtd.verifier.trust_root import TrustRoot
 
 _DESCRIPTION: Final = """\
-The keys by which `mrtd verify` and control planes know genuine signatures: those
-of Sigstore's CA, transparency logs and timestamp authority.
+The keys by which `mrtd verify` and control planes know genuine signatures:
+those of Sigstore's CA, transparency logs and timestamp authority.
 
 show     where they come from, how old they are, and when each may be used
-refresh  fetch them anew through TUF (The Update Framework), whose signatures are
-         checked from the root of the installed sigstore package on
+refresh  fetch them anew through TUF (The Update Framework), whose signatures
+         are checked from the root of the installed sigstore package on
 """
 _EPILOG: Final = """\
 examples:
-  mrtd trust show                             what is used if the policy names no file
-  mrtd trust show --policy policy.toml        what this policy uses, and its age limit
+  mrtd trust show                          what is used if the policy names none
+  mrtd trust show --policy policy.toml     what this policy uses, its age limit
   mrtd trust refresh --output trusted_root.json
-  mrtd trust refresh --output lab.json --url https://tuf.example --root root.json
+  mrtd trust refresh --output lab.json \\
+      --url https://tuf.example --root root.json
 then, in the policy: [trust_root] file = "trusted_root.json"
 
-Sigstore replaces keys of its logs within months; signatures by a new one are refused
-until the root is refreshed (or mrtd is updated). A file is as old as its last change.
+Sigstore replaces keys of its logs within months; signatures by a new one are
+refused until the root is refreshed (or mrtd is updated). A file is as old as
+its last change.
 
 exit codes: 0 done; 1 too old, or keys that had been withdrawn came back;
-2 bad input; 3 could not be fetched
+2 bad input; 3 could not be fetched, or a library is missing
 """
 PRODUCTION: Final = "https://tuf-repo-cdn.sigstore.dev"
 _BUILT_IN: Final = (PRODUCTION, "https://tuf-repo-cdn.sigstage.dev")
 _DAYS: Final = 180
+_VARIABLE: Final = "DD_TRUSTED_ROOT"
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
@@ -68,15 +74,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
     refresh.set_defaults(run=_refresh)
     for action in (show, refresh):
         # for tests, and for questions about another day
-        action.add_argument("--now", metavar="TIME", type=_time, help="the time (RFC 3339)")
-
-
-def _time(text: str) -> datetime:
-    """RFC 3339, with a zone."""
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no time zone, such as Z")
-    return found
+        action.add_argument("--now", metavar="TIME", type=options.time, help="the time (RFC 3339)")
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -98,15 +96,34 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> tuple[Path | None, int]:
     """The file, None for that of the sigstore package, and the age limit in days."""
-    from mrtd.verifier.settings import FILE_VARIABLE, policy_from_environment  # noqa: PLC0415
+    from mrtd.verifier.settings import FILE_VARIABLE  # noqa: PLC0415
 
-    name = os.environ.get("DD_TRUSTED_ROOT")
-    file, limit = Path(name) if name else None, _DAYS
-    if arguments.policy is not None or os.environ.get(FILE_VARIABLE):
-        named = {FILE_VARIABLE: str(arguments.policy)} if arguments.policy else {}
-        trust = policy_from_environment({**os.environ, **named}).trust_root
-        file, limit = trust.file, trust.maximum_age_days
-    return arguments.file or file, limit
+    policy, named = arguments.policy or os.environ.get(FILE_VARIABLE), os.environ.get(_VARIABLE)
+    file, limit = None, _DAYS
+    if policy:
+        part = _trust_root_of(Path(policy))
+        file, limit = part.file, part.maximum_age_days
+    return arguments.file or (Path(named) if named else file), limit
+
+
+def _trust_root_of(path: Path) -> TrustRootPolicy:
+    """That part of a policy; the others may be incomplete. Raises `PolicyError`."""
+    import msgspec  # noqa: PLC0415
+
+    from mrtd.errors import PolicyError  # noqa: PLC0415
+    from mrtd.verifier.policy import TrustRootPolicy  # noqa: PLC0415
+    from mrtd.verifier.settings import read_policy_file  # noqa: PLC0415
+
+    def decode(_: type, value: object) -> Path:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError("is no path")
+        return Path(value)
+
+    try:
+        tree = msgspec.toml.decode(read_policy_file(path))
+        return msgspec.convert(tree.get("trust_root", {}), TrustRootPolicy, dec_hook=decode)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise PolicyError(str(error), origin=str(path), field="trust_root") from error
 
 
 def _refresh(arguments: argparse.Namespace) -> int:
@@ -172,12 +189,12 @@ def _fetch(url: str, bootstrap: Path | None) -> bytes:
         raise SpecError(why, origin=url, field="--root")
     if not url.startswith(("https://", "http://127.0.0.1:", "http://[::1]:")):
         raise SpecError("is neither https nor http to this machine", origin=url, field="--url")
-    root = None if bootstrap is None else read_file(bootstrap, key="--root")
+    root = None if bootstrap is None else read_file(bootstrap, key="--root", hint=None)
     try:
         from sigstore.models import ClientTrustConfig  # noqa: PLC0415 - heavy
     except ImportError as error:
         raise ToolMissing(
-            "sigstore is not installed", hint="pip install 'mrtd[verifier]'"
+            "sigstore is not installed", hint="pip install './mrtd[verifier]'"
         ) from error
     with _private_home() as home:
         place = None if root is None else home / "root.json"
@@ -190,7 +207,8 @@ def _fetch(url: str, bootstrap: Path | None) -> bytes:
             return found.read_bytes()
         except Exception as error:
             cause = error.__cause__ or error
-            text = "".join(c for c in f"{type(cause).__name__}: {cause}"[:300] if c.isprintable())
+            said = f"{type(cause).__name__}: {str(cause) or 'could not be reached'}"
+            text = "".join(c for c in said[:300] if c.isprintable())
             raise TransportError(
                 f"{url}: no trusted root: {text}",
                 hint="nothing was written; is the clock right, and the network there?",

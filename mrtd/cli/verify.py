@@ -5,39 +5,46 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from mrtd.cli import options
 
 if TYPE_CHECKING:
     from mrtd.cli.verify_inputs import Answer
     from mrtd.verifier.policy import Policy
 
 _DESCRIPTION: Final = """\
-Would a control plane with this policy let that VM in? Each INPUT is a token of Intel
-Trust Authority (- for standard input), a TDX quote, an evidence bundle (its token, or
-else its quote), or a measurement document; what it is follows from its content.
+Would a control plane with this policy let that VM in? Each INPUT is a token of
+Intel Trust Authority (- for standard input), a TDX quote, an evidence bundle
+(its token, or else its quote), or a measurement document; what it is follows
+from its content.
 
-A measurement document is no VM: of it is asked whether a release attested exactly these
-registers. No TD was verified then, and the answer says so.
+A measurement document is no VM: of it is asked whether a release attested
+exactly these registers. No TD was verified then, and the answer says so.
 """
 _EPILOG: Final = """\
-settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in the policy;
-others of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN) is for lookups.
+settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in
+the policy; others of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN)
+is for lookups.
 
 examples:
   gh api repos/devopsdefender/dd --jq '.id, .owner.id'        the two ids
   mrtd verify token.jwt --policy policy.toml --report-data 64...bytes
   mrtd verify quote.bin --collateral collateral.json --binding none
   mrtd verify boot.zip --collateral collateral/ --binding none --json
-  mrtd measure launch.toml --json | mrtd verify -             is this image attested?
+  mrtd measure launch.toml --json | mrtd verify -      is this image attested?
   mrtd verify token.jwt --binding none --offline --jwks certs.json \\
       --bundle release.sigstore.json
 
 --binding none: nobody has checked that the evidence is that of who presents it.
---offline: no socket is opened; what GitHub lists now, a revocation above all, is not known.
+--offline: no socket is opened; what GitHub lists now, a revocation above all,
+is not known. The keys of the token issuer come from --jwks then.
 
-exit codes: 0 admitted (all of them); 1 refused; 2 bad input or usage; 3 could not be checked
+exit codes:
+  0  admitted (all of them)        2  bad input or usage
+  1  refused                       3  could not be checked
+  141  whoever reads the output has gone
 """
 
 
@@ -75,23 +82,22 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         "--jwks", metavar="FILE", type=Path, help="keys of the token issuer, instead of asking it"
     )
     verb.add_argument("--offline", action="store_true", help="open no socket")
-    verb.add_argument("--now", metavar="TIME", type=_time, help="the time (RFC 3339), not now")
+    options.add_network(verb)
+    verb.add_argument(
+        "--now", metavar="TIME", type=options.time, help="the time (RFC 3339), not now"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON, with all values whole")
     verb.set_defaults(run=run)
 
 
 def _report_data(text: str) -> bytes:
-    data = bytes.fromhex(text)
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
     if len(data) != 64 or not any(data):
         raise argparse.ArgumentTypeError("is not 64 bytes in hex, or all zero")
     return data
-
-
-def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no time zone, such as Z")
-    return found
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,11 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
     found = [read_input(name) for name in arguments.inputs]
     asker = Asker(
         policy,
+        fetch=None if arguments.offline else options.fetch_of(arguments),
         binding=arguments.binding or arguments.report_data,
         bundles=arguments.bundles,
         collateral=arguments.collateral,
         jwks=arguments.jwks,
-        offline=arguments.offline,
         now=arguments.now,
         github_token=os.environ.get("DD_GITHUB_TOKEN") or os.environ.get("GITHUB_TOKEN") or None,
     )
@@ -125,10 +131,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _policy(file: Path | None) -> Policy:
-    from mrtd.verifier.settings import FILE_VARIABLE, policy_from_environment  # noqa: PLC0415
+    from mrtd.cli.options import appraisal_policy  # noqa: PLC0415
 
-    named = {} if file is None else {FILE_VARIABLE: str(file)}
-    return policy_from_environment({**os.environ, **named})
+    return appraisal_policy(file, os.environ)
 
 
 def _exit_code(answers: list[Answer]) -> int:

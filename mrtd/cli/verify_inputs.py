@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import msgspec
 
 from mrtd.document import MeasurementDocument, read_document
-from mrtd.errors import MalformedDocument, SpecError, TransportError
+from mrtd.errors import (
+    MalformedDocument,
+    MalformedStatement,
+    SpecError,
+    ToolMissing,
+    TransportError,
+)
 from mrtd.evidence.bundle import Bundle, decode_bundle, read_bundle
 from mrtd.evidence.collateral import Collateral, load_collateral
 from mrtd.launch.inputs import read_file
 from mrtd.side_documents import unhex
 from mrtd.sources import is_quote
 from mrtd.verifier.clock import Clock
-from mrtd.verifier.fetch import Fetch, HttpFetch, Response
+from mrtd.verifier.fetch import Fetch, Response
 from mrtd.verifier.policy import Policy
 from mrtd.verifier.verdict import Verdict
 from mrtd.verifier.verifier import Verifier
@@ -90,7 +96,7 @@ def read_input(name: str) -> Input:
     elif path.is_dir():
         return _of_bundle(read_bundle(path), name)
     else:
-        data = read_file(path, key="INPUT")
+        data = read_file(path, key="INPUT", hint=None)
     if data.startswith(_ZIP):
         return _of_bundle(decode_bundle(data, origin=name), name)
     if is_quote(data):
@@ -128,11 +134,11 @@ class Asker:
 
     Args:
         policy: of the control plane; ``--offline`` changes its lookup.
+        fetch: how to ask; None for ``--offline``: ask nobody.
         binding: ``"none"``, report data, or None if nothing was said.
         bundles: files of Sigstore bundles.
         collateral: file or folder.
         jwks: file of token keys.
-        offline: ask nobody.
         now: the time; None for now.
         github_token: for lookups.
 
@@ -148,17 +154,19 @@ class Asker:
         self,
         policy: Policy,
         *,
+        fetch: Fetch | None,
         binding: Literal["none"] | bytes | None,
         bundles: Iterable[Path],
         collateral: Path | None,
         jwks: Path | None,
-        offline: bool,
         now: datetime | None,
         github_token: str | None,
     ) -> None:
-        fetch: Fetch = _no_fetch if offline else HttpFetch()
-        if offline:
-            policy = _offline(policy)
+        if fetch is None:
+            fetch, policy = _no_fetch, _offline(policy)
+        # what a control plane remembers is its own: asking here neither reads nor changes it
+        cache = msgspec.structs.replace(policy.cache, directory=None)
+        policy = msgspec.structs.replace(policy, cache=cache)
         self.sources: list[Source] = []
         self._now = now or datetime.now(UTC)
         self._binding = binding
@@ -170,7 +178,7 @@ class Asker:
             fetch = _keys_from(jwks, policy.token.jwks_url, fetch)
             dated = datetime.fromtimestamp(jwks.stat().st_mtime, UTC)
             self.sources.append(Source("token keys", str(jwks), dated))
-        self._bundles = tuple(read_file(path, key="--bundle") for path in bundles)
+        self._bundles = tuple(read_file(path, key="--bundle", hint=None) for path in bundles)
         clock = Clock() if now is None else Clock(wall=now.timestamp)
         self.verifier = Verifier(policy, fetch=fetch, clock=clock, github_token=github_token)
         root = self.verifier.trust_root
@@ -236,12 +244,26 @@ def _offline(policy: Policy) -> Policy:
 
 
 def _no_fetch(*_: object, **__: object) -> Response:
-    raise TransportError("--offline: nobody is asked")
+    """Only the keys are asked for: see `_offline`."""
+    raise TransportError("--offline: nobody is asked, give the keys with --jwks FILE")
 
 
 def _keys_from(path: Path, place: str, other: Fetch) -> Fetch:
     """A `Fetch` that has the token issuer's answer in a file."""
-    body = read_file(path, key="--jwks")
+    from mrtd.verifier.jwks import read_keys  # noqa: PLC0415 - heavy
+
+    body = read_file(path, key="--jwks", hint=None)
+    try:
+        read_keys(body)
+    except MalformedStatement as error:
+        raise SpecError(
+            f"is no JWK set with keys of a token issuer: {error.message}",
+            origin=str(path), field="--jwks",
+        ) from error  # fmt: skip
+    except ImportError as error:
+        raise ToolMissing(
+            "cryptography is not installed", hint="pip install './mrtd[verifier]'"
+        ) from error
 
     def fetch(url: str, *, headers: Mapping[str, str], limit: int, timeout: float) -> Response:
         if url == place:

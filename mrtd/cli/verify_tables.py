@@ -79,14 +79,17 @@ def _print_verdict(out: Console, one: Answer) -> None:
     style = "bold green" if verdict.allowed else "bold red"
     why = "" if verdict.reason is None else f", {verdict.reason}"
     out.print(Text(f"\n{_answer(one).upper()} ({verdict.status}{why})", style=style))
-    out.print(Text(printable(verdict.message)))
+    for part in _wrapped(verdict.message, out.width):
+        out.print(Text(part), soft_wrap=True)
     if verdict.labels:
         out.print(Text(f"labels: {', '.join(verdict.labels)}", style="yellow"))
     if verdict.attestation is not None:
         found = verdict.attestation
-        out.print(Text(printable(
-            f"signed {found.signed_at:%Y-%m-%d %H:%M} UTC by {found.signer}; from {found.source}"
-        )))  # fmt: skip
+        said = (
+            f"signed {found.signed_at:%Y-%m-%d %H:%M} UTC, from {found.source}, by {found.signer}"
+        )
+        for part in _wrapped(said, out.width):
+            out.print(Text(part), soft_wrap=True)
     if verdict.retry_after is not None:
         out.print(Text(f"asking again makes sense in {verdict.retry_after} s"))
     out.print()
@@ -115,8 +118,15 @@ def _print_checks(out: Console, verdict: Verdict) -> None:
         out.print(line)
         if not one.ok:
             for what, value in (("expected", one.expected), ("found", one.observed)):
-                for number, part in enumerate(wrap(printable(value), _FOLDED) or [""]):
-                    out.print(Text(f"{'':13}{'' if number else what:<10}{part}"))
+                for number, part in enumerate(_wrapped(value, _FOLDED) or [""]):
+                    line = Text(f"{'':13}{'' if number else what:<10}{part}")
+                    out.print(line, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of a text; an address in it stays whole, so that it can be copied."""
+    whole = "://" in text
+    return wrap(printable(text), width, break_long_words=not whole, break_on_hyphens=not whole)
 
 
 def _cut(text: str) -> str:

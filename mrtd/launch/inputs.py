@@ -17,6 +17,7 @@ from mrtd.registers import Sha384
 _READ_SIZE: Final = 1 << 20
 # Anything larger is no firmware, kernel or ACPI blob, and would be read into memory whole.
 _MAX_WHOLE: Final = 1 << 30
+_HINT: Final = "paths are relative to the spec's folder"
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -128,15 +129,15 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     )
 
 
-def read_file(path: Path, *, key: str) -> bytes:
-    """The bytes of a regular file of at most 1 GiB. Raises `SpecError`."""
+def read_file(path: Path, *, key: str, hint: str | None = _HINT) -> bytes:
+    """The bytes of a regular file of at most 1 GiB. Raises `SpecError`, with a hint."""
     try:
         size = _regular_size(path, key)
         if size > _MAX_WHOLE:
             raise SpecError(f"{size} bytes are more than 1 GiB", origin=str(path), field=key)
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise _unreadable(path, key, error) from error
+        raise _unreadable(path, key, error, hint) from error
 
 
 def file_size(path: Path, *, key: str) -> int:
@@ -172,11 +173,11 @@ def _hash_file(folder: Path, key: str, name: str, expected: int) -> InputFile:
     return InputFile(key, name, size, Sha384(state.digest()))
 
 
-def _unreadable(path: Path, key: str, error: Exception) -> SpecError:
+def _unreadable(path: Path, key: str, error: Exception, hint: str | None = _HINT) -> SpecError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return SpecError(
         f"cannot be read: {reason}",
         origin=str(path),
         field=key,
-        hint="paths are relative to the spec's folder",
+        hint=hint,
     )

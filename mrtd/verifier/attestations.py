@@ -366,12 +366,12 @@ class Attestations:
                 return None
             if self._attempts != attempts:
                 return self._unread
-            self._unread, self._attempts = None, self._attempts + 1
             for bundle in store.load():
                 candidate = self._opened_once(Found(bundle, "disk"), now)
                 self._remember(candidate)
                 if candidate.unsettled:
-                    self._unread = candidate
+                    # only now: who came meanwhile has waited for this outcome
+                    self._unread, self._attempts = candidate, self._attempts + 1
                     return candidate
             self._unloaded = None
             return None

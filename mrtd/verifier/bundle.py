@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from sigstore.verify import Verifier
 
+_MISSING: Final = "sigstore is not installed: pip install './mrtd[verifier]'"
 SIZE_LIMIT: Final = 4 << 20
 _AHEAD: Final = timedelta(minutes=5)
 """How far ahead of our clock a signature may be dated."""
@@ -83,6 +84,8 @@ class SigstoreVerifier:
                 Reason.BUNDLE_MALFORMED if isinstance(error, InputError) else Reason.BUNDLE_INVALID
             )
             return Opened((_refused(reason, error.message),), None)
+        except ImportError:
+            return Opened((_refused(Reason.TOOL_MISSING, _MISSING),), None)
         except Exception as error:  # noqa: BLE001 - whatever sigstore lets through is a refusal
             text = f"{type(error).__name__}: {error}"[:300]
             return Opened((_refused(Reason.BUNDLE_INVALID, text),), None)
@@ -242,6 +245,8 @@ class LateSigstore:
                 self._made = self._made or SigstoreVerifier(self._root)
         except TrustRootError as error:
             return Opened((_refused(Reason.TRUST_ROOT_UNUSABLE, error.message),), None)
+        except ImportError:
+            return Opened((_refused(Reason.TOOL_MISSING, _MISSING),), None)
         return self._made.open(bundle, now=now)
 
 

@@ -55,7 +55,10 @@ def _number(text: str) -> int:
 
 
 def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ValueError("is a list without entries")
+    return found
 
 
 # Variable -> section ("" for the top), field, reader. Everything else is set in the file.

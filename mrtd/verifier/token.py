@@ -22,7 +22,7 @@ from mrtd.verifier.token_claims import VerifierNonce, read_claims
 from mrtd.verifier.verdict import Check, Reason, check, not_made, passed
 
 SIZE_LIMIT: Final = 64 << 10
-_MISSING: Final = "not installed: pip install 'mrtd[verifier]'"
+_MISSING: Final = "not installed: pip install './mrtd[verifier]'"
 _ID_LIMIT: Final = 200
 _SHOWN: Final = 5
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")

@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from mrtd.errors import TrustRootError
+from mrtd.errors import ToolMissing, TrustRootError
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 _SIZE_LIMIT: Final = 1 << 20
@@ -111,6 +111,7 @@ def load_trust_root(file: Path | None = None) -> TrustRoot:
 
     Raises:
         TrustRootError: it cannot be read, or is not the one that is known.
+        ToolMissing: sigstore is not installed.
     """
     path = _embedded() if file is None else file
     try:
@@ -160,9 +161,7 @@ def _embedded() -> Path:
     """Path of the root in the installed package, found without importing it."""
     spec = importlib.util.find_spec("sigstore")
     if spec is None or not spec.submodule_search_locations:
-        raise TrustRootError(
-            "sigstore is not installed", origin="trust root", hint="pip install 'mrtd[verifier]'"
-        )
+        raise ToolMissing("sigstore is not installed", hint="pip install './mrtd[verifier]'")
     return Path(next(iter(spec.submodule_search_locations)), _EMBEDDED)
 
 

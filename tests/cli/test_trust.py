@@ -118,6 +118,40 @@ def test_the_policy_says_which_file_and_which_age(
     }
 
 
+def test_the_rest_of_the_policy_does_not_matter(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It need not even name a repository."""
+    write(output)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f"[trust_root]\nfile = '{output}'\nmaximum_age_days = 3\n")
+    words = ["trust", "show", "--policy", str(policy), "--now", WRITTEN.isoformat(), "--json"]
+    assert main(words) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["source"], shown["maximum_age_days"]) == (str(output), 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "trust_root = 3", "[trust_root]\nfiel = 'x'", "[trust_root]\nfile = 3",
+             "[trust_root]\nfile = ''"],
+)  # fmt: skip
+def test_a_policy_that_cannot_be_read_is_bad_input(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(text)
+    assert main(["trust", "show", "--policy", str(policy)]) == 2
+    assert "policy.toml: trust_root: " in capsys.readouterr().err
+
+
+def test_without_sigstore_nothing_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(["trust", "show"]) == 3
+    assert "pip install './mrtd[verifier]'" in capsys.readouterr().err
+
+
 def test_without_a_file_it_is_the_one_in_the_sigstore_package(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -282,7 +316,25 @@ def test_an_unreachable_repository_is_not_known(
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "TransportError"
     assert "nothing was written" in error["hint"]
+    assert not error["message"].rstrip().endswith(":")
     assert not output.exists()
+
+
+def test_an_error_without_words_gets_some(
+    repository: TufRepository,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from sigstore.models import ClientTrustConfig
+    from tuf.api.exceptions import SlowRetrievalError
+
+    def slow(*_: object, **__: object) -> None:
+        raise SlowRetrievalError
+
+    monkeypatch.setattr(ClientTrustConfig, "from_tuf", slow)
+    assert refresh(repository, "http://127.0.0.1:9", output) == 3
+    assert "SlowRetrievalError: could not be reached\n" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_root_is_not_overwritten(repository: TufRepository, output: Path) -> None:

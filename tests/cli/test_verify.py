@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partialmethod
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import urllib3  # noqa: F401 - opens a socket when it is imported, to see whether there is IPv6
 
 from fixtures import dcap, reference
 from fixtures.quotes import Td
-from mrtd.cli import verify_inputs
+from mrtd.cli import options
 from mrtd.cli.main import main
 from mrtd.cli.verify_document import ask_about_registers
 from mrtd.document import read_document
@@ -38,6 +40,9 @@ owner_id = '{owner}'
 [trust_root]
 file = '{root}'
 """
+RELEASE_URL: Final = (
+    "https://github.com/devopsdefender/dd/.github/workflows/release.yml@refs/heads/main"
+)
 REPORT_DATA: Final = "64" * 64
 
 
@@ -114,7 +119,7 @@ def desk(
     for name in [n for n in os.environ if n.startswith(("DD_", "GITHUB_TOKEN"))]:
         monkeypatch.delenv(name)
     made = Desk(tmp_path, capsys)
-    monkeypatch.setattr(verify_inputs, "HttpFetch", lambda: made.github)
+    monkeypatch.setattr(options, "fetch_of", lambda _: made.github)
     return made
 
 
@@ -148,7 +153,9 @@ def test_a_token_of_an_attested_launch_is_admitted(desk: Desk) -> None:
     assert "admitted: release v1.4.0" in out
     assert f"trust root  {desk.root}, of 2026-11-22, 1 days old" in out.replace("\n", "")
     assert "binding_none" not in out
-    assert max(len(line) for line in out.splitlines() if str(desk.folder) not in line) <= 80
+    lines = [line for line in out.splitlines() if str(desk.folder) not in line]
+    assert RELEASE_URL in lines  # whole, to be copied
+    assert max(len(line) for line in lines if line != RELEASE_URL) <= 80
 
 
 def test_a_launch_that_nobody_attested_is_refused(desk: Desk) -> None:
@@ -201,6 +208,10 @@ def test_keys_are_fetched_from_the_policys_address_otherwise(desk: Desk) -> None
     """The lab's GitHub is asked for them here, whose answer is no JWK set."""
     code, found = desk.verdict(desk.token(), "--binding", "none")
     assert (code, found["verdict"]["reason"]) == (3, Reason.TOKEN_KEYS_UNAVAILABLE)
+    (failed,) = (c for c in found["verdict"]["checks"] if c["name"] == "token_key")
+    assert (
+        ": the keys' address answered 404" in failed["observed"] or "keys: " in failed["observed"]
+    )
 
 
 @pytest.mark.usefixtures("no_sockets")
@@ -221,6 +232,8 @@ def test_offline_no_socket_is_opened_and_ages_are_printed(desk: Desk) -> None:
 def test_offline_without_keys_or_bundle_nothing_is_known(desk: Desk) -> None:
     code, found = desk.verdict(desk.token(), *OFFLINE)
     assert (code, found["verdict"]["reason"]) == (3, Reason.TOKEN_KEYS_UNAVAILABLE)
+    (failed,) = (c for c in found["verdict"]["checks"] if c["name"] == "token_key")
+    assert "give the keys with --jwks FILE" in failed["observed"]
     code, found = desk.verdict(desk.token(), *OFFLINE, "--jwks", desk.jwks())
     assert (code, found["verdict"]["reason"]) == (1, Reason.NOT_ATTESTED)
 
@@ -540,6 +553,63 @@ def test_report_data_is_64_bytes(desk: Desk, text: str) -> None:
     assert end.value.code == 2
 
 
+@pytest.mark.parametrize("option", ["INPUT", "--bundle", "--jwks"])
+def test_files_that_are_missing_have_no_hint_of_other_verbs(desk: Desk, option: str) -> None:
+    missing = desk.folder / "missing"
+    words = (missing,) if option == "INPUT" else (desk.token(), option, missing)
+    code, out = desk.run(*words, "--binding", "none")
+    assert (code, out) == (
+        2, f"mrtd: error: {missing}: {option}: cannot be read: No such file or directory\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"<html>", b'{"keys":[]}'])
+def test_a_file_without_keys_is_bad_input(desk: Desk, content: bytes) -> None:
+    keys = desk.write("certs.json", content)
+    code, out = desk.run(desk.token(), "--jwks", keys, "--binding", "none")
+    assert code == 2
+    assert "certs.json: --jwks: is no JWK set" in out
+
+
+@pytest.mark.parametrize("text", ["garbage", "", "2026-06-14T12:00:00"])
+def test_a_time_has_a_form(desk: Desk, text: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["verify", "x", "--now", text])
+    assert end.value.code == 2
+    said = " ".join(desk.capsys.readouterr().err.split())
+    assert f"{text!r} is no time with a zone such as 2026-06-14T12:00:00Z" in said
+
+
+@pytest.mark.parametrize("name", ["jwt", "cryptography"])
+def test_a_missing_library_is_not_known(
+    desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (desk.token(), *OFFLINE, "--jwks", desk.jwks())
+    for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    code, out = desk.run(*words)
+    assert code == 3
+    assert "pip install './mrtd[verifier]'" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", ["sigstore.models", "sigstore.verify", "rfc3161_client"])
+def test_a_missing_library_for_signatures_is_not_known(
+    desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (desk.token(), *OFFLINE, "--jwks", desk.jwks(), "--bundle", desk.bundle())
+    monkeypatch.setitem(sys.modules, name, None)
+    code, out = desk.run(*words)
+    assert code == 3, out
+    assert "pip install './mrtd[verifier]'" in " ".join(out.split())
+
+
+def test_the_signer_is_whole_in_failed_checks(desk: Desk) -> None:
+    stranger = desk.bundle(identity=GitHubIdentity.foreign_caller())
+    _, out = desk.run(desk.token(), *OFFLINE, "--jwks", desk.jwks(), "--bundle", stranger)
+    assert RELEASE_URL in out
+
+
 def test_missing_ids_are_an_error_that_says_how_to_find_them(desk: Desk) -> None:
     desk.policy.write_text("", encoding="utf-8")
     code, out = desk.run(desk.token(), "--binding", "none")
@@ -590,4 +660,3 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "examples:" in out
     assert "--offline: no socket is opened" in out
-    assert max(len(line) for line in out.splitlines()) <= 100

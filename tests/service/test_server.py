@@ -97,6 +97,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
         (HEAD + b"Content-Length: 900\r\n\r\n{", b"408", b"body_timeout"),
         (HEAD + b"Content-Length: x\r\n\r\n{", b"400", b"no_http"),
         (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{", b"400", b"no_http"),
+        (CHUNKED[:-2] + b"Content-Length: 4\r\n\r\n0\r\n\r\n", b"400", b"invalid_request"),
         (HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", b"400", b"invalid_request"),
     ],
 )
@@ -108,6 +109,20 @@ def test_broken_requests_are_answered_with_errors(
     assert b'{"error":{"code":"' + code in answer
     assert b"content-type: application/json" in answer
     assert shared.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("head", [b"POST /v1/verify", b"GET /healthz"])
+def test_no_request_hides_in_the_body_of_another(shared: Running, head: bytes) -> None:
+    """A proxy that goes by the length sees one request here, and by chunks there are two."""
+    hidden = b"GET /metrics HTTP/1.1\r\nHost: mrtd\r\n\r\n"
+    length = str(5 + len(hidden)).encode()
+    data = head + b" HTTP/1.1\r\nHost: mrtd\r\nContent-Type: application/json\r\n"
+    data += b"Transfer-Encoding: chunked\r\nContent-Length: " + length + b"\r\n\r\n"
+    answer = shared.raw(data + b"0\r\n\r\n" + hidden)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer
+    assert b"Content-Length and Transfer-Encoding together" in answer
 
 
 @pytest.mark.parametrize(

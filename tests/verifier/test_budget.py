@@ -22,7 +22,7 @@ class Time:
         self.clock = Clock(wall=lambda: 1_800_000_000.0 + self.now, steady=lambda: self.now)
 
 
-def taken(budget: Budget, *, priority: bool = False) -> int:
+def taken(budget: Budget, *, priority: float = 0.0) -> int:
     """How many can be had at once."""
     count = 0
     while budget.take(priority=priority) is None:
@@ -37,31 +37,38 @@ def test_a_full_bucket_can_be_taken() -> None:
 def test_the_reserve_is_for_priority_only() -> None:
     budget = Budget(10, 30, Time().clock)
     assert taken(budget) == 7
-    assert taken(budget, priority=True) == 3
+    assert taken(budget, priority=1.0) == 3
 
 
 def test_priority_takes_from_the_whole_bucket() -> None:
     budget = Budget(10, 30, Time().clock)
-    assert taken(budget, priority=True) == 10
+    assert taken(budget, priority=1.0) == 10
     assert taken(budget) == 0
+
+
+@pytest.mark.parametrize(("share", "gets"), [(0.0, 60), (0.25, 70), (0.5, 80), (1.0, 100)])
+def test_priority_is_a_share_of_the_reserve(share: float, gets: int) -> None:
+    budget = Budget(100, 40, Time().clock)
+    assert taken(budget, priority=share) == gets
+    assert taken(budget, priority=1.0) == 100 - gets
 
 
 def test_the_seconds_until_the_next_one_are_said() -> None:
     time = Time()
     budget = Budget(3600, 0, time.clock)
     assert taken(budget) == 3600
-    wait = budget.take(priority=False)
+    wait = budget.take(priority=0.0)
     assert wait == pytest.approx(1.0)
     time.now += 1.001
-    assert budget.take(priority=False) is None
+    assert budget.take(priority=0.0) is None
 
 
 def test_without_priority_the_reserve_has_to_fill_first() -> None:
     time = Time()
     budget = Budget(3600, 50, time.clock)
-    assert taken(budget, priority=True) == 3600
-    assert budget.take(priority=True) == pytest.approx(1.0)
-    assert budget.take(priority=False) == pytest.approx(1801.0)
+    assert taken(budget, priority=1.0) == 3600
+    assert budget.take(priority=1.0) == pytest.approx(1.0)
+    assert budget.take(priority=0.0) == pytest.approx(1801.0)
 
 
 def test_asking_in_vain_costs_nothing() -> None:
@@ -69,7 +76,7 @@ def test_asking_in_vain_costs_nothing() -> None:
     budget = Budget(60, 0, time.clock)
     assert taken(budget) == 60
     for _ in range(100):
-        assert budget.take(priority=False) is not None
+        assert budget.take(priority=0.0) is not None
     time.now += 60.001
     assert taken(budget) == 1
 
@@ -86,12 +93,12 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     budget = Budget(10, 0, time.clock)
     assert taken(budget) == 10
     time.now -= 500
-    assert budget.take(priority=True) == pytest.approx(360)
+    assert budget.take(priority=1.0) == pytest.approx(360)
 
 
 @given(st.integers(1, 1 << 31), st.integers(0, 90))
 def test_somebody_without_priority_can_always_get_one(per_hour: int, reserve: int) -> None:
-    assert Budget(per_hour, reserve, Time().clock).take(priority=False) is None
+    assert Budget(per_hour, reserve, Time().clock).take(priority=0.0) is None
 
 
 def test_threads_take_no_more_than_there_is() -> None:
@@ -100,7 +107,7 @@ def test_threads_take_no_more_than_there_is() -> None:
 
     def work() -> int:
         barrier.wait()
-        return sum(budget.take(priority=False) is None for _ in range(50))
+        return sum(budget.take(priority=0.0) is None for _ in range(50))
 
     with ThreadPoolExecutor(8) as pool:
         counts = [pool.submit(work) for _ in range(8)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -14,11 +16,21 @@ from mrtd.evidence.attributes import TdAttributes, Xfam
 from mrtd.evidence.tcb import TcbStatus
 from mrtd.evidence.td_report import Extended15, ServiceTd15
 from mrtd.registers import ZERO, Sha384
+from mrtd.verifier import verifier as verifiers
 from mrtd.verifier.cache import Bounded, Flights, Interrupted
 from mrtd.verifier.claims import TdClaims
 from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.verdict import Reason
-from tests.lab.world import ONCE_EACH, REVOCATIONS, World, claims_of, launch_digest_of
+from mrtd.verifier.wording import compose
+from tests.lab.world import (
+    LAUNCH,
+    NOW,
+    ONCE_EACH,
+    REVOCATIONS,
+    World,
+    claims_of,
+    launch_digest_of,
+)
 
 OTHER = Sha384.of(b"another")
 EXTENDED = Extended15(
@@ -169,6 +181,116 @@ def test_a_revocation_that_is_learned_ends_a_kept_admission_at_once() -> None:
     digest = reference.launch_digest(*(registers[n]["value"] for n in ("mrtd", "rtmr1", "rtmr2")))
     world.verifier.learn(world.mint(reference.revoking(reference.revocation("launch", digest))))
     assert world.verifier.verify_claims(claims_of()).reason is Reason.REVOKED
+
+
+REVOKING: Final = reference.revoking(reference.revocation("launch", LAUNCH))
+
+
+def test_who_finds_a_revocation_while_it_is_being_learned_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One thread opens it (`learn`), and another finds the same one on GitHub's lists."""
+    world = World()
+    world.publish(reference.document())
+    revoking = world.mint(REVOKING)
+    world.github.add(revoking, LAUNCH, REVOCATIONS)
+    entered, go, learn = threading.Event(), threading.Event(), world.verifier.ledger.learn
+
+    def slow(values: Any) -> None:
+        if values.lifecycle.revoked and not entered.is_set():
+            entered.set()
+            assert go.wait(60)
+        learn(values)
+
+    monkeypatch.setattr(world.verifier.ledger, "learn", slow)
+    with ThreadPoolExecutor(1) as threads:
+        learning = threads.submit(world.verifier.learn, revoking)
+        assert entered.wait(60)
+        verdict = world.verifier.verify_claims(claims_of())
+        go.set()
+        assert all(check.ok for check in learning.result(60))
+    assert verdict.reason is Reason.REVOKED
+
+
+def test_who_asks_after_something_was_learned_gets_no_answer_from_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.publish(reference.document())
+    world.verifier.learn(world.mint(reference.document()))
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        made = compose(*arguments, **named)
+        if not entered.is_set():
+            entered.set()
+            assert go.wait(60)
+        return made
+
+    monkeypatch.setattr(verifiers, "compose", slow)
+    with ThreadPoolExecutor(2) as threads:
+        before = threads.submit(world.verifier.verify_claims, claims_of())
+        assert entered.wait(60)
+        assert all(check.ok for check in world.verifier.learn(world.mint(REVOKING)))
+        after = threads.submit(world.verifier.verify_claims, claims_of())
+        assert after.result(60).reason is Reason.REVOKED
+        go.set()
+        assert before.result(60).allowed  # it was asked, and judged, before
+    assert world.verifier.verify_claims(claims_of()).reason is Reason.REVOKED
+
+
+# --- who says what time it is
+
+
+AGED: Final = "[release]\nmaximum_age_seconds = 86400\n"
+
+
+def test_the_time_that_somebody_says_decides_for_nobody_else() -> None:
+    world = World(AGED)
+    world.publish(reference.document())
+    world.times.pass_by(3 * 86400)
+    ask = world.verifier.verify_claims
+    for _ in range(2):
+        assert ask(claims_of(), now=NOW).allowed
+        assert ask(claims_of()).reason is Reason.ATTESTATION_TOO_OLD
+
+
+def test_a_kept_admission_is_not_for_who_says_another_time() -> None:
+    world = World(AGED)
+    world.publish(reference.document())
+    kept = world.verifier.verify_claims(claims_of())
+    assert kept.allowed
+    later = NOW + timedelta(days=3)
+    ask = world.verifier.verify_claims
+    assert ask(claims_of(), now=later).reason is Reason.ATTESTATION_TOO_OLD
+    assert ask(claims_of()) is kept
+
+
+def test_two_who_say_different_times_do_not_share_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(AGED)
+    world.publish(reference.document())
+    assert world.verifier.verify_claims(claims_of()).allowed
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        made = compose(*arguments, **named)
+        if not entered.is_set():
+            entered.set()
+            assert go.wait(60)
+        return made
+
+    monkeypatch.setattr(verifiers, "compose", slow)
+    with ThreadPoolExecutor(2) as threads:
+        early = threads.submit(world.verifier.verify_claims, claims_of(), now=NOW)
+        assert entered.wait(60)
+        late = threads.submit(
+            world.verifier.verify_claims, claims_of(), now=NOW + timedelta(days=3)
+        )
+        assert late.result(60).reason is Reason.ATTESTATION_TOO_OLD
+        go.set()
+        assert early.result(60).allowed
 
 
 # --- one answer for everybody who asks meanwhile

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("dcap_qvl")
 
+from fixtures import reference
 from fixtures.dcap import NOW, World, authority
 from fixtures.quotes import SEPT_VE_DISABLE, Td
 from mrtd.errors import ToolMissing
@@ -24,6 +25,7 @@ from mrtd.verifier.settings import read_policy
 from mrtd.verifier.td import check_td
 from mrtd.verifier.token import CheckedToken
 from mrtd.verifier.verdict import Outcome, Reason
+from tests.lab.world import World as LabWorld
 
 IDS: Final = "[identity]\nrepository_id = '1'\nowner_id = '2'\n"
 STRICT: Final = read_policy(IDS)
@@ -58,6 +60,60 @@ def test_a_good_quote_passes(body_type: int | None) -> None:
     assert checked.expires == (NOW + 20 * DAY).timestamp()
     assert len(checked.token_id) == 64
     assert all(c.ok for c in check_td(checked.claims, STRICT))
+
+
+ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the points of P-256: with (r, s) a signature, so is (r, ORDER - s)."""
+SIGNATURE: Final = {None: 48 + 584 + 4, 2: 48 + 6 + 584 + 4, 3: 48 + 6 + 648 + 4}
+"""Where it begins, by the type of the body: after header, type and size, body, and length."""
+
+
+def twin(quote: bytes, body_type: int | None) -> bytes:
+    """The same quote with the other signature of the same key over the same bytes."""
+    at = SIGNATURE[body_type] + 32
+    s = int.from_bytes(quote[at : at + 32], "big")
+    return quote[:at] + (ORDER - s).to_bytes(32, "big") + quote[at + 32 :]
+
+
+def test_a_quote_is_named_by_what_it_says() -> None:
+    world = World()
+    quote, collateral = build(world)
+    root = authority().root.der
+    found = [
+        check_quote(one, collateral, policy=STRICT, now=NOW, root_ca=root)
+        for one in (quote, twin(quote, None))
+    ]
+    assert all(one.ok for one in found)
+    assert found[0].token_id == found[1].token_id
+    others = (World(td=Td(report_data=b"\1" * 64)), World(advisories=("INTEL-SA-00837",)))
+    assert len({found[0].token_id, *(check(other).token_id for other in others)}) == 3
+
+
+@pytest.mark.parametrize("body_type", [None, 2, 3])
+def test_a_quote_admits_once_whichever_of_its_signatures_it_has(body_type: int | None) -> None:
+    world = World(body_type=body_type)
+    quote, collateral = build(world)
+    td = read_quote(quote, origin="quote").report
+    made = reference.launch()
+    for name, value in zip(
+        ("mrtd", "rtmr0", "rtmr1", "rtmr2"), (td.mr_td, *td.rtmrs), strict=False
+    ):
+        made["registers"][name] = reference.exact(str(value))
+    lab = LabWorld(
+        f'[td]\nrtmr3 = "{td.rtmrs[3]}"\nmr_config_id = "{td.mr_config_id}"\n'
+        f'mr_owner = "{td.mr_owner}"\nmr_owner_config = "{td.mr_owner_config}"\n'
+    )
+    lab.times.wall = NOW.timestamp()
+    lab.publish(reference.document(made), at=NOW - timedelta(hours=1))
+    answers = [
+        lab.verifier.verify_quote(
+            one, collateral, binding="none", now=NOW, root_ca=authority().root.der
+        )
+        for one in (quote, quote, twin(quote, body_type))
+    ]
+    assert [verdict.reason for verdict in answers] == [
+        None, Reason.TOKEN_REPLAYED, Reason.TOKEN_REPLAYED,
+    ]  # fmt: skip
 
 
 FLAWS: Final = {

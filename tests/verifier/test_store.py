@@ -15,15 +15,15 @@ import pytest
 
 from fixtures import reference
 from mrtd.errors import PolicyError
+from mrtd.verifier.bundle import bundle_digest
 from mrtd.verifier.github import GitHubLookup
 from mrtd.verifier.store import BundleStore
 from mrtd.verifier.verdict import Reason, Verdict
-from tests.lab.world import World, claims_of
+from tests.lab.world import LAUNCH, REVOCATIONS, World, claims_of
 
 ROOT: Final = Path(__file__).parents[2]
 BUNDLE: Final = b'{"bundle":1}'
 DIGEST: Final = "d" * 64
-MARKER: Final = "revocations-read"
 # puts bundles until it is killed; says so after the first
 WRITER: Final = """\
 import sys
@@ -32,7 +32,7 @@ from mrtd.verifier.store import BundleStore
 store = BundleStore(Path(sys.argv[1]), 1000)
 number = 0
 while True:
-    store.put(f"{number:064x}", number, b'{"x":"' + b"y" * 100_000 + b'"}', 1.0)
+    store.put(f"{number:064x}", number, b'{"x":"' + b"y" * 100_000 + b'"}')
     number += 1
     if number == 1:
         print("writing", flush=True)
@@ -45,7 +45,7 @@ from mrtd.verifier.store import BundleStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 store = BundleStore(Path(sys.argv[1]), 10)
-store.put("d" * 64, 1, b"x" * 1000, 5.0)
+store.put("d" * 64, 1, b"x" * 1000)
 print(store.failures, list(store.load()))
 """
 
@@ -74,38 +74,28 @@ def names(folder: Path) -> list[str]:
 def test_what_was_put_is_there_for_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "bundles"
     store = BundleStore(folder, 10)
-    store.put(DIGEST, 7, BUNDLE, 1234.0)
-    assert [(s.bundle, s.listed_at) for s in store.load()] == [(BUNDLE, 1234.0)]
+    store.put(DIGEST, 7, BUNDLE)
+    assert list(store.load()) == [BUNDLE]
     (path,) = folder.iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert store.failures == 0
 
 
-def test_a_bundle_that_is_listed_again_is_younger_and_not_written_again(tmp_path: Path) -> None:
+def test_a_bundle_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     store = BundleStore(tmp_path, 10)
-    store.put(DIGEST, 7, BUNDLE, 1.0)
-    inode = next(tmp_path.iterdir()).stat().st_ino
-    store.put(DIGEST, 7, BUNDLE, 2.0)
-    assert next(tmp_path.iterdir()).stat().st_ino == inode
-    assert [s.listed_at for s in store.load()] == [2.0]
-
-
-def test_what_was_not_listed_says_nothing_of_lists(tmp_path: Path) -> None:
-    store = BundleStore(tmp_path, 10)
-    store.put(DIGEST, 7, BUNDLE, None)
-    assert [s.listed_at for s in store.load()] == [0.0]
-    store.put(DIGEST, 7, BUNDLE, 5.0)
-    store.put(DIGEST, 7, BUNDLE, None)
-    assert [s.listed_at for s in store.load()] == [5.0]
-    store.unlist(DIGEST, 7)
-    assert [s.listed_at for s in store.load()] == [0.0]
+    store.put(DIGEST, 7, BUNDLE)
+    before = next(tmp_path.iterdir()).stat()
+    store.put(DIGEST, 7, BUNDLE)
+    (path,) = tmp_path.iterdir()
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert list(store.load()) == [BUNDLE]
 
 
 def test_the_oldest_releases_go_first(tmp_path: Path) -> None:
     store = BundleStore(tmp_path, 2)
     for sequence in (10, 9, 2000, 1):
-        store.put(f"{sequence:064x}", sequence, BUNDLE, 1.0)
+        store.put(f"{sequence:064x}", sequence, BUNDLE)
     assert [int(name.partition("-")[0]) for name in names(tmp_path)] == [10, 2000]
 
 
@@ -113,12 +103,18 @@ def test_what_is_no_bundle_of_ours_is_left_alone(tmp_path: Path) -> None:
     store = BundleStore(tmp_path / "store", 10)
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "store" / "0-link.sigstore.json").symlink_to(tmp_path / "secret")
-    (tmp_path / "store" / "1-folder.sigstore.json").mkdir()
     with (tmp_path / "store" / "2-large.sigstore.json").open("wb") as large:
         large.truncate(5 << 20)
     (tmp_path / "store" / "notes.txt").write_text("mine")
-    assert list(store.load()) == []
+    assert (list(store.load()), store.failures) == ([], 0)
     assert (tmp_path / "store" / "notes.txt").exists()
+
+
+def test_what_cannot_be_read_is_counted_and_hides_nothing_else(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path, 10)
+    (tmp_path / "0-folder.sigstore.json").mkdir()
+    store.put(DIGEST, 7, BUNDLE)
+    assert (list(store.load()), store.failures) == ([BUNDLE], 1)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
@@ -136,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         BundleStore(tmp_path / "file" / "bundles", 10)
 
 
-@pytest.mark.parametrize("failing", ["write", "fsync", "open", "utime", "replace"])
+@pytest.mark.parametrize("failing", ["write", "fsync", "open", "replace"])
 def test_a_full_disk_is_counted_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -151,10 +147,10 @@ def test_a_full_disk_is_counted_and_leaves_nothing(
             broken.setattr(Path, "replace", full)
         else:
             broken.setattr(os, failing, full)
-        store.put(DIGEST, 1, BUNDLE, 5.0)
+        store.put(DIGEST, 1, BUNDLE)
     assert (store.failures, names(tmp_path)) == (1, [])
-    store.put(DIGEST, 1, BUNDLE, 5.0)
-    assert [s.bundle for s in store.load()] == [BUNDLE]
+    store.put(DIGEST, 1, BUNDLE)
+    assert list(store.load()) == [BUNDLE]
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_file(tmp_path: Path) -> None:
@@ -176,8 +172,7 @@ def test_a_full_disk_changes_no_verdict(tmp_path: Path, monkeypatch: pytest.Monk
         assert world.verifier.verify_claims(claims_of()).allowed
     world.times.pass_by(601)
     assert world.verifier.verify_claims(claims_of()).allowed
-    marker, bundle = sorted(names(tmp_path), key=len)  # and is written as soon as there is room
-    assert marker == MARKER
+    (bundle,) = names(tmp_path)  # and is written as soon as there is room
     assert bundle.endswith(".sigstore.json")
 
 
@@ -203,8 +198,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path: Path) -> None:
     store = BundleStore(tmp_path, 1000)
     found = list(store.load())
     assert found
-    assert {len(stored.bundle) for stored in found} == {100_008}  # whole ones only
-    assert {stored.listed_at for stored in found} == {1.0}
+    assert {len(bundle) for bundle in found} == {100_008}  # whole ones only
     assert list(tmp_path.glob(".*.tmp")) == []
 
 
@@ -222,61 +216,113 @@ def test_a_leftover_of_the_same_name_is_no_obstacle_for_long(tmp_path: Path) -> 
     store = BundleStore(tmp_path, 10)
     name = f"{1:016d}-{DIGEST}.sigstore.json"
     (tmp_path / f".{name}.{os.getpid()}.{threading.get_ident()}.tmp").write_bytes(b"{")
-    store.put(DIGEST, 1, BUNDLE, 5.0)
-    store.put(DIGEST, 1, BUNDLE, 5.0)
+    store.put(DIGEST, 1, BUNDLE)
+    store.put(DIGEST, 1, BUNDLE)
     assert names(tmp_path) == [name]
 
 
 # --- what a restart knows
 
 
-def test_after_a_restart_nobody_is_admitted_by_the_disk_alone_while_github_answers(
-    tmp_path: Path,
-) -> None:
+REVOKING: Final = reference.revoking(reference.revocation("launch", LAUNCH))
+
+
+def full(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_after_a_restart_nobody_is_admitted_by_the_disk(tmp_path: Path) -> None:
     world = world_with(tmp_path)
     world.publish(reference.document())
     assert world.verifier.verify_claims(claims_of()).allowed
+    assert list(tmp_path.iterdir())
+    world.github.down = True
+    verdict = restarted(world)
+    assert (verdict.status, verdict.reason) == (503, Reason.LOOKUP_UNAVAILABLE)
+    assert verdict.labels == ()
+    world.github.down = False
     world.github.listed.clear()
     assert restarted(world).reason is Reason.NOT_ATTESTED
-    world.github.down = True
-    assert not restarted(world).allowed  # and it is remembered that it is no longer listed
 
 
-def test_after_a_restart_the_disk_bridges_an_outage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["launch", "channel"])
+def test_after_a_restart_one_list_alone_admits_nobody(tmp_path: Path, kind: str) -> None:
     world = world_with(tmp_path)
     world.publish(reference.document())
     assert world.verifier.verify_claims(claims_of()).allowed
-    world.github.down = True
-    world.times.pass_by(9000)
-    verdict = restarted(world)
-    assert (verdict.allowed, "stale" in verdict.labels, verdict.age) == (True, True, 9000)
-    world.times.pass_by(1001)
-    assert restarted(world).status == 503
-
-
-@pytest.mark.parametrize("jump", [-86400.0, 86400.0 * 365], ids=["back", "forward"])
-def test_after_a_restart_with_another_date_the_disk_admits_nobody(
-    tmp_path: Path, jump: float
-) -> None:
-    world = world_with(tmp_path)
-    world.publish(reference.document())
-    assert world.verifier.verify_claims(claims_of()).allowed
-    world.github.down = True
-    world.times.wall += jump
-    assert restarted(world).status == 503
-    world.times.wall -= jump
-    assert restarted(world).allowed
+    world.github.down_for = {LAUNCH if kind == "launch" else REVOCATIONS}
+    assert restarted(world).reason is Reason.LOOKUP_UNAVAILABLE
 
 
 def test_after_a_restart_a_revocation_is_still_known(tmp_path: Path) -> None:
     """Although the attestation of what it revokes is the only thing that GitHub still lists."""
     world = world_with(tmp_path)
     world.publish(reference.document())
-    registers = reference.launch()["registers"]
-    digest = reference.launch_digest(*(registers[n]["value"] for n in ("mrtd", "rtmr1", "rtmr2")))
-    world.verifier.learn(world.mint(reference.revoking(reference.revocation("launch", digest))))
+    world.verifier.learn(world.mint(REVOKING))
     assert world.verifier.verify_claims(claims_of()).reason is Reason.REVOKED
     assert restarted(world).reason is Reason.REVOKED
+    world.github.down = True
+    assert restarted(world).reason is Reason.REVOKED
+
+
+def test_a_file_that_cannot_be_read_at_the_start_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a revocation: GitHub's list of them has to be read before anybody is admitted."""
+    world = world_with(tmp_path)
+    world.publish(reference.document())
+    revoking = world.mint(REVOKING)
+    world.github.add(revoking, REVOCATIONS)
+    assert world.verifier.verify_claims(claims_of()).reason is Reason.REVOKED
+    read = Path.read_bytes
+
+    def worn(path: Path) -> bytes:
+        found = read(path)
+        if bundle_digest(found) == bundle_digest(revoking):
+            raise OSError(errno.EIO, "Input/output error")
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", worn)
+    world.github.down = True
+    verifier = world.another()
+    assert verifier.verify_claims(claims_of()).reason is Reason.LOOKUP_UNAVAILABLE
+    assert verifier.attestations.store_failures == 1
+    world.github.down = False
+    assert restarted(world).reason is Reason.REVOKED
+
+
+def test_a_disk_that_was_full_when_the_revocation_came_lets_nobody_in_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_with(tmp_path)
+    world.publish(reference.document())
+    assert world.verifier.verify_claims(claims_of()).allowed
+    before = names(tmp_path)
+    world.github.add(world.mint(REVOKING), REVOCATIONS)
+    world.times.pass_by(601)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", full)
+        assert world.verifier.verify_claims(claims_of()).reason is Reason.REVOKED
+    assert names(tmp_path) == before
+    assert world.verifier.attestations.store_failures
+    world.github.down = True
+    assert restarted(world).reason is Reason.LOOKUP_UNAVAILABLE
+    world.github.down = False
+    assert restarted(world).reason is Reason.REVOKED
+
+
+@pytest.mark.parametrize("mode", ["off", "required"])
+def test_what_agents_present_teaches_across_restarts(tmp_path: Path, mode: str) -> None:
+    world = world_with(tmp_path, f'[lookup]\ngithub = "{mode}"\n')
+    old, revoking = world.publish(reference.document()), world.mint(REVOKING)
+
+    def asked(*bundles: bytes) -> Reason | None:
+        return world.another().verify_claims(claims_of(), bundles=bundles).reason
+
+    assert asked(old) is None
+    assert asked(old, revoking) is Reason.REVOKED
+    assert asked(old) is Reason.REVOKED
+    assert len(names(tmp_path)) == 2
 
 
 def test_what_the_control_plane_was_told_of_admits_nobody_after_a_restart(tmp_path: Path) -> None:
@@ -284,9 +330,12 @@ def test_what_the_control_plane_was_told_of_admits_nobody_after_a_restart(tmp_pa
     world = world_with(tmp_path)
     told = world.verifier.learn(world.mint(reference.document()))
     assert all(check.ok for check in told)
+    assert len(names(tmp_path)) == 1
     world.github.down = True
     assert world.verifier.verify_claims(claims_of()).status == 503
     assert restarted(world).status == 503
+    world.github.down = False
+    assert restarted(world).reason is Reason.NOT_ATTESTED
 
 
 @pytest.mark.parametrize(
@@ -299,17 +348,17 @@ def test_what_the_control_plane_was_told_of_admits_nobody_after_a_restart(tmp_pa
     ],
     ids=["empty", "cut short", "altered", "of the same size"],
 )
-def test_a_spoiled_file_admits_nobody_and_spoils_nothing(tmp_path: Path, spoil: Any) -> None:
+def test_a_spoiled_file_teaches_nothing_and_spoils_nothing(tmp_path: Path, spoil: Any) -> None:
     world = world_with(tmp_path)
     world.publish(reference.document())
-    assert world.verifier.verify_claims(claims_of()).allowed
+    revoking = world.mint(REVOKING)
+    world.verifier.learn(revoking)
     (path,) = tmp_path.glob("*.sigstore.json")
-    before, status = path.read_bytes(), path.stat()
-    path.write_bytes(spoil(before))
-    os.utime(path, (status.st_atime, status.st_mtime))
-    world.github.down = True
-    assert restarted(world).status == 503
-    world.github.down = False
+    assert path.read_bytes() == revoking
+    path.write_bytes(spoil(revoking))
     assert restarted(world).allowed
-    if path.stat().st_size != len(spoil(before)):  # a crash leaves a shorter file: mended
-        assert path.read_bytes() == before
+    verifier = world.another()
+    verifier.learn(revoking)
+    assert verifier.verify_claims(claims_of()).reason is Reason.REVOKED
+    if len(spoil(revoking)) != len(revoking):  # a crash leaves a shorter file: mended
+        assert path.read_bytes() == revoking

@@ -163,11 +163,12 @@ def test_revoked_is_refused_even_by_a_policy_that_cannot_be_made() -> None:
 
 
 def test_a_rejected_advisory_must_not_apply() -> None:
-    rejecting = policy("[tcb]\nrejected_advisories = ['intel-sa-00837']\n")
+    rejecting = policy("[tcb]\nrejected_advisories = ['INTEL-SA-00837']\n")
     assert not failed(claims(advisories=("INTEL-SA-00828",)), rejecting)
-    assert failed(claims(advisories=("INTEL-SA-00828", "INTEL-SA-00837")), rejecting) == {
-        "tcb_advisories": Reason.TCB_ADVISORY
-    }
+    for spelling in ("INTEL-SA-00837", "intel-sa-00837"):
+        assert failed(claims(advisories=("INTEL-SA-00828", spelling)), rejecting) == {
+            "tcb_advisories": Reason.TCB_ADVISORY
+        }
 
 
 @pytest.mark.parametrize(

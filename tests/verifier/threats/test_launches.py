@@ -52,6 +52,12 @@ def test_a_changed_input_is_refused_and_its_register_named(what: str) -> None:
     assert answer(verdict) == differs(name)
     assert failed(verdict, "attested.") == {f"attested.{name}"}
     assert observed(verdict, f"attested.{name}") == register(f"another {what}")
+    # it is measured, and differs: nothing says that it is not measured
+    assert failed(verdict, "coverage.") == set()
+    assert not [label for label in verdict.labels if label.endswith("_unmeasured")]
+    unchecked = {c.observed for c in verdict.checks if c.name.startswith("coverage.")}
+    if name != "rtmr0":  # of which no input that is demanded depends
+        assert f"{name} differs" in " ".join(unchecked)
 
 
 @pytest.mark.parametrize("what", ["firmware", "kernel", "initrd"])  # RTMR0 is in no digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -18,12 +17,12 @@ from mrtd.verifier.bundle import LateSigstore, Opened, bundle_digest
 from mrtd.verifier.verdict import Reason, check
 from tests.lab.answers import ADMITTED, Answer, answer
 from tests.lab.flaws import Flaw
+from tests.lab.identity import GitHubIdentity
 from tests.lab.world import LAUNCH, RELEASE, REVOCATIONS, SIGNED, World, claims_of
 
 Json = dict[str, Any]
 
 DOCUMENT: Final = reference.document()
-MARKER: Final = "revocations-read"
 LATE: Final = Opened(
     (check("gh", Reason.TOOL_MISSING, ok=False, expected="x", observed="y", source="gh"),), None
 )
@@ -253,57 +252,63 @@ def test_an_attestation_that_was_deleted_does_not_come_back_from_the_disk(tmp_pa
     world.github.listed.clear()
     world.times.pass_by(SOFT)
     assert judged(world) == ABSENT
+    world.verifier = world.another()
+    assert judged(world) == ABSENT
     world.github.down = True
     world.verifier = world.another()
-    assert judged(world) == DOWN
+    assert judged(world) == UNREAD
 
 
-def stored(folder: Path) -> Path:
-    (file,) = folder.glob("*.sigstore.json")
-    return file
-
-
-def test_a_stored_bundle_that_was_tampered_with_admits_nobody(tmp_path: Path) -> None:
+def test_a_stored_bundle_that_was_tampered_with_teaches_nothing(tmp_path: Path) -> None:
     world = World(kept(tmp_path / "store"))
     world.publish(DOCUMENT)
-    assert judged(world) == ADMITTED
-    file = stored(tmp_path / "store")
+    world.verifier.learn(world.mint(newer(), NEWER))
+    (file,) = (tmp_path / "store").glob("*.sigstore.json")
     bundle = json.loads(file.read_bytes())
     envelope = bundle["dsseEnvelope"]
     altered = bundle | {"dsseEnvelope": envelope | {"payload": envelope["payload"][:-4]}}
+    world.verifier = world.another()
+    assert judged(world) == (403, Reason.RELEASE_ROLLED_BACK, "sequence")
     for text in (json.dumps(altered).encode(), b"", b"{}"):
         file.write_bytes(text)
-        os.utime(file, (world.times.wall, world.times.wall))
-        world.github.down = True
-        world.verifier = world.another()
-        assert judged(world) == DOWN
-
-
-def test_a_strangers_bundle_in_the_store_admits_nobody(tmp_path: Path) -> None:
-    world = World(kept(tmp_path / "store"))
-    name = f"{412:016d}-{'ab' * 32}.sigstore.json"
-    stranger = RELEASE.change(build_trigger="pull_request_target")
-    bundles = (world.mint(DOCUMENT, stranger), world.mint(DOCUMENT, flaw=Flaw.NO_SCT))
-    for bundle in bundles:
-        (tmp_path / "store" / name).write_bytes(bundle)
-        os.utime(tmp_path / "store" / name, (world.times.wall, world.times.wall))
-        world.github.down = True
-        for expected in (UNREAD, DOWN):
+        for down, expected in ((True, UNREAD), (False, ADMITTED)):
+            world.github.down = down
             world.verifier = world.another()
             assert judged(world) == expected
-            # as if the channel's revocations had just been read: that admits nobody either
-            (tmp_path / "store" / MARKER).touch()
-            os.utime(tmp_path / "store" / MARKER, (world.times.wall, world.times.wall))
-        (tmp_path / "store" / MARKER).unlink()
+
+
+@pytest.mark.parametrize("made", ["attestation", "revocation"])
+def test_a_strangers_bundle_in_the_store_admits_nobody_and_teaches_nothing(
+    made: str, tmp_path: Path
+) -> None:
+    world = World(kept(tmp_path / "store"))
+    file = tmp_path / "store" / f"{413:016d}-{'ab' * 32}.sigstore.json"
+    document, signer = (DOCUMENT, RELEASE) if made == "attestation" else (revoking(), NEWER)
+    stranger = signer.change(build_trigger="pull_request_target")
+    for bundle in (
+        world.mint(document, stranger),
+        world.mint(document, signer, flaw=Flaw.NO_SCT),
+    ):
+        file.write_bytes(bundle)
+        world.github.listed.clear()
+        for down, expected in ((True, UNREAD), (False, ABSENT)):
+            world.github.down = down
+            world.verifier = world.another()
+            assert judged(world) == expected
+        world.publish(DOCUMENT)
+        world.verifier = world.another()
+        assert judged(world) == ADMITTED
 
 
 def test_a_policy_that_became_stricter_holds_for_the_disk_too(tmp_path: Path) -> None:
+    """What another channel revoked on this disk is nobody's business any more."""
     world = World(kept(tmp_path / "store"))
     world.publish(DOCUMENT)
-    assert judged(world) == ADMITTED
-    strict = World(f'{kept(tmp_path / "store")}[identity]\nref = "refs/heads/stable"\n')
-    strict.github.down = True
-    assert judged(strict) == DOWN
+    world.verifier.learn(world.mint(revoking(), NEWER))
+    assert answer(world.another().verify_claims(claims_of()))[:2] == (403, Reason.REVOKED)
+    strict = World(f'{kept(tmp_path / "store")}[identity]\ntriggers = ["release"]\n')
+    strict.publish(DOCUMENT, GitHubIdentity.of_run(commit=reference.COMMIT, trigger="release"))
+    assert judged(strict) == ADMITTED
 
 
 @pytest.mark.parametrize("reason", [r for r in Reason if r.could_not_check])
@@ -553,52 +558,31 @@ def test_a_presented_bundle_bridges_the_list_of_revocations_only_in_preferred_mo
             assert (answer(verdict), verdict.labels) == (ADMITTED, ("freshness_unchecked",))
 
 
-def test_a_restart_during_an_outage_admits_while_the_list_of_revocations_is_young_enough(
-    tmp_path: Path,
-) -> None:
-    folder = tmp_path / "store"
-    world = World(kept(folder))
+@pytest.mark.parametrize("down", ["both lists", "the launch's", "the channel's"])
+def test_a_restart_during_an_outage_admits_nobody(down: str, tmp_path: Path) -> None:
+    """What the disk has is an attestation, and who may run is for GitHub's lists to say."""
+    world = World(kept(tmp_path / "store"))
     world.publish(DOCUMENT)
     assert judged(world) == ADMITTED
-    start = world.times.wall
-    assert (folder / MARKER).stat().st_mtime == start
-    world.github.down = True
-    world.times.pass_by(SOFT - 1)
-    verdict = world.another().verify_claims(claims_of())
-    assert (answer(verdict), verdict.labels) == (ADMITTED, ("stale",))
-    # of the two lists, only that of revocations is too old
-    world.times.pass_by(HARD - SOFT)
-    os.utime(stored(folder), (world.times.wall, world.times.wall))
-    verdict = world.another().verify_claims(claims_of())
-    assert (answer(verdict), verdict.labels, verdict.age) == (ADMITTED, ("stale",), HARD - 1)
-    world.times.pass_by(1)
-    assert answer(world.another().verify_claims(claims_of())) == UNREAD
-    assert (folder / MARKER).stat().st_mtime == start, "nothing was read"
-
-
-@pytest.mark.parametrize("spoilt", ["missing", "of the future"])
-def test_after_a_restart_the_list_of_revocations_is_known_only_as_far_as_the_disk_says(
-    spoilt: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "store"
-    world = World(kept(folder))
-    world.publish(DOCUMENT)
-    assert judged(world) == ADMITTED
-    world.github.down = True
-    if spoilt == "missing":
-        (folder / MARKER).unlink()
-    else:
-        os.utime(folder / MARKER, (world.times.wall + 1, world.times.wall + 1))
+    assert list((tmp_path / "store").iterdir())
+    world.github.down_for = {
+        "both lists": {LAUNCH, REVOCATIONS}, "the launch's": {LAUNCH},
+        "the channel's": {REVOCATIONS},
+    }[down]  # fmt: skip
+    assert judged(world) == ADMITTED  # without a restart
     world.verifier = world.another()
-    assert judged(world) == UNREAD
-    world.github.down = False
+    for _ in range(2):
+        verdict = world.verifier.verify_claims(claims_of())
+        assert answer(verdict) == (DOWN if down == "the launch's" else UNREAD)
+        assert verdict.labels == ()
+        world.times.pass_by(SOFT)
+    world.github.down_for.clear()
     world.times.pass_by(SOFT)
     assert judged(world) == ADMITTED
-    assert (folder / MARKER).stat().st_mtime == world.times.wall
 
 
 def test_a_restart_does_not_unblock_what_an_unreadable_revocation_blocks(tmp_path: Path) -> None:
-    """It is not on the disk, so the list is not known there."""
+    """It is not on the disk; nor is anything else there that would admit."""
     world = World(kept(tmp_path / "store"))
     world.publish(DOCUMENT)
     assert judged(world) == ADMITTED
@@ -617,26 +601,30 @@ def test_a_restart_does_not_unblock_what_an_unreadable_revocation_blocks(tmp_pat
 def test_a_restart_does_not_unblock_what_blocks_beside_an_attestation(
     beside: str, tmp_path: Path
 ) -> None:
-    """The channel's revocations are known; the launch's own list was never read as a whole."""
     world = World(kept(tmp_path / "store"))
     world.publish(DOCUMENT)
     late = world.mint(DOCUMENT)
     odd = {"unreadable": unreadable(world), "not verified": late, "no bundle": b"null"}[beside]
+    reason = {
+        "unreadable": Reason.STATEMENT_MALFORMED,
+        "not verified": Reason.TOOL_MISSING,
+        "no bundle": Reason.LOOKUP_INCOMPLETE,
+    }[beside]
     world.github.add(odd, LAUNCH)
-    world.verifier = world.another(opener=hesitant(world, late))
-    for _ in range(2):
-        assert judged(world)[1] in {
-            Reason.STATEMENT_MALFORMED, Reason.TOOL_MISSING, Reason.LOOKUP_INCOMPLETE,
-        }  # fmt: skip
+    for restart in (False, True, False):
+        if restart:
+            world.verifier = world.another()
+        world.verifier.attestations._opener = hesitant(world, late)
+        assert judged(world)[1] is reason
+        stranger = claims_of(launch(image="another"))  # reads the MRTD's list, and its own
+        assert not world.verifier.verify_claims(stranger).allowed
         world.times.pass_by(SOFT)
     world.github.down = True
-    assert answer(world.another().verify_claims(claims_of())) == DOWN
+    assert answer(world.another().verify_claims(claims_of())) == UNREAD
     world.github.down = False
     world.github.listed[LAUNCH].remove(odd)
     world.verifier = world.another()
     assert judged(world) == ADMITTED
-    world.github.down = True
-    assert answer(world.another().verify_claims(claims_of())) == ADMITTED
 
 
 def test_a_revocation_that_was_on_the_list_outlasts_restarts(tmp_path: Path) -> None:
@@ -647,6 +635,144 @@ def test_a_revocation_that_was_on_the_list_outlasts_restarts(tmp_path: Path) -> 
     world.github.down = True
     world.times.pass_by(SOFT)
     assert answer(world.another().verify_claims(claims_of()))[:2] == (403, Reason.REVOKED)
+    assert answer(world.another().verify_claims(claims_of(launch(image="x")))) == UNREAD
     world.github.down = False
     world.github.listed[REVOCATIONS].clear()
     assert answer(world.another().verify_claims(claims_of()))[:2] == (403, Reason.REVOKED)
+
+
+# --- lists that are read in part
+
+
+@pytest.mark.parametrize("listed", [LAUNCH, REVOCATIONS], ids=["the launch's", "the channel's"])
+@pytest.mark.parametrize("beside", ["unreadable", "not verified"])
+def test_what_a_partial_list_has_that_cannot_be_read_blocks_during_the_next_outage_too(
+    beside: str, listed: str
+) -> None:
+    world = World()
+    world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    late = world.mint(revoking(), NEWER)
+    odd = unreadable(world) if beside == "unreadable" else late
+    reason = Reason.STATEMENT_MALFORMED if beside == "unreadable" else Reason.TOOL_MISSING
+    world.verifier.attestations._opener = hesitant(world, late)
+    world.github.add(odd, listed)
+    world.github.add(b"null", listed)
+    world.times.pass_by(SOFT)
+    assert judged(world)[1] is reason
+    for down in (True, True, False):
+        world.github.down = down
+        world.times.pass_by(SOFT)
+        assert judged(world)[1] is reason
+    world.github.listed[listed] = [
+        b for b in world.github.listed[listed] if b not in {odd, b"null"}
+    ]
+    world.times.pass_by(SOFT)
+    assert judged(world) == ADMITTED
+
+
+@pytest.mark.parametrize("listed", [LAUNCH, REVOCATIONS], ids=["the launch's", "the channel's"])
+@pytest.mark.parametrize("name", ["required", "preferred"])
+def test_what_a_partial_list_has_that_cannot_be_read_is_said_without_an_older_list(
+    name: str, listed: str
+) -> None:
+    world = World(mode(name))
+    bundle = world.publish(DOCUMENT)
+    world.github.add(unreadable(world), listed)
+    world.github.add(b"null", listed)
+    for bundles in ((), (bundle,), (world.mint(DOCUMENT),)):
+        verdict = world.verifier.verify_claims(claims_of(), bundles=bundles)
+        assert not verdict.allowed
+        found = {c.reason for c in verdict.checks if not c.ok}
+        assert found >= {Reason.STATEMENT_MALFORMED, Reason.LOOKUP_INCOMPLETE}
+
+
+@pytest.mark.parametrize("listed", [LAUNCH, REVOCATIONS], ids=["the launch's", "the channel's"])
+def test_a_presented_bundle_does_not_make_up_for_a_partial_list(listed: str) -> None:
+    world = World(mode("preferred"))
+    world.github.add(b"null", listed)
+    name = "lookup" if listed == LAUNCH else "revocations"
+    for _ in range(2):
+        assert judged(world, world.mint(DOCUMENT)) == (503, Reason.LOOKUP_INCOMPLETE, name)
+        world.times.pass_by(SOFT)
+
+
+def test_a_presented_bundle_does_not_make_up_for_a_budget_that_is_spent() -> None:
+    """Who presents what was deleted could spend it himself."""
+    world = World(mode("preferred") + "requests_per_hour = 40\nreserve_percent = 0\n")
+    bundle = world.publish(DOCUMENT)
+    assert judged(world) == ADMITTED
+    world.github.listed.clear()
+    world.times.pass_by(SOFT)
+    assert judged(world, bundle) == ABSENT
+    world.times.pass_by(world.policy.cache.negative_seconds)
+    for number in range(40):
+        world.verifier.verify_claims(claims_of(launch(image=f"stranger {number}")))
+    assert judged(world, bundle) == (503, Reason.LOOKUP_BUDGET, "lookup")
+
+
+# --- the operator's folder, which is read now and then
+
+
+def test_the_folder_is_not_read_again_for_every_stranger(tmp_path: Path) -> None:
+    world = World(mode("required", tmp_path))
+    (tmp_path / "dd.json").write_bytes(world.mint(DOCUMENT))
+    folder, reads = world.verifier.attestations._folder, []
+    assert folder is not None
+
+    def counted() -> Any:
+        reads.append(1)
+        return folder()
+
+    world.verifier.attestations._folder = counted
+    for number in range(10):
+        stranger = claims_of(launch(image=f"stranger {number}"))
+        assert not world.verifier.verify_claims(stranger).allowed
+    assert judged(world) == ADMITTED
+    assert len(reads) == 1
+    world.times.pass_by(world.policy.cache.negative_seconds - 1)
+    world.verifier.verify_claims(claims_of(launch(image="another stranger")))
+    assert len(reads) == 1
+    (tmp_path / "revoked.json").write_bytes(world.mint(revoking(), NEWER))
+    world.times.pass_by(1)
+    world.verifier.verify_claims(claims_of(launch(image="yet another")))
+    assert len(reads) == 2
+    assert judged(world)[:2] == (403, Reason.REVOKED)
+
+
+def test_a_folder_that_could_not_be_read_is_read_again_at_once(tmp_path: Path) -> None:
+    world = World(mode("required", tmp_path))
+    world.publish(DOCUMENT)
+    (tmp_path / "revocation.json").mkdir()
+    assert judged(world)[0] == 503
+    (tmp_path / "revocation.json").rmdir()
+    assert judged(world) == ADMITTED
+
+
+# --- whom the budget is for
+
+
+@pytest.mark.parametrize(
+    ("known", "asks", "left"),
+    [("nothing", "a stranger", 100), ("the firmware", "a new image", 50), ("it", "again", 0)],
+)
+def test_the_reserve_is_shared_by_what_is_known_already(known: str, asks: str, left: int) -> None:
+    """Anybody may boot our firmware: half of the reserve is for what is attested already."""
+    world = World()
+    if known != "nothing":
+        world.publish(DOCUMENT)
+        assert judged(world) == ADMITTED
+        world.times.pass_by(SOFT)
+    shares: dict[str, float] = {}
+    real = world.verifier.attestations._ask
+    assert real is not None
+
+    def noted(digest: str, *, priority: float) -> Any:
+        shares[digest] = priority
+        return real(digest, priority=priority)
+
+    world.verifier.attestations._ask = noted
+    claims = claims_of() if known != "the firmware" else claims_of(launch(image=asks))
+    world.verifier.verify_claims(claims)
+    assert shares.pop(REVOCATIONS) == 1.0
+    assert set(shares.values()) == {1.0 - left / 100}
