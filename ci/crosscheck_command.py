@@ -129,6 +129,8 @@ class _Run:
         if not self.tdx:
             plain = plain_machine(self.spec, accel=self.arguments.accel)
             spec, changes = plain.spec, plain.changes
+        if self.given is None and not self.tdx:
+            _demand_its_qemu(spec, self._qemu())
         derivation = self._measure(spec)
         evidence = self.given or self._launch(spec, derivation)
         appraised = self._appraised(evidence)
@@ -272,3 +274,17 @@ class _Run:
         facts = Facts(self.arguments.shape, self.world.now(), self.programs)
         documents = results(check, facts, appraised=appraised, derived=derived, document=document)
         return write_results(documents, self.arguments.results)
+
+
+def _demand_its_qemu(spec: LaunchSpec, qemu: Path | None) -> None:
+    """Another QEMU makes another machine: what it boots says nothing about the spec's."""
+    from mrtd.errors import ToolMissing  # noqa: PLC0415
+    from mrtd.qemu.process import find_qemu, qemu_version  # noqa: PLC0415
+    from mrtd.qemu.vmm import same_version  # noqa: PLC0415
+
+    version = qemu_version(find_qemu(qemu))
+    if not same_version(spec.vmm.version, version):
+        raise ToolMissing(
+            f"this QEMU is {version}, the spec says {spec.vmm.version}",
+            hint="name the spec's with --qemu, or correct vmm.version",
+        )

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from mrtd.document import read_document
-from mrtd.errors import SpecError
+from mrtd.errors import SpecError, TransportError
 from mrtd.reference import (
     BitRule,
     Launch,
@@ -183,7 +183,11 @@ def _prepare(job: Job, request: Request, trust: Trust, channel: Channel) -> _Pre
     )
     kept = evidence.artifacts if evidence else ()
     artifacts = (*map(artifact_of, request.artifacts), *kept)
-    history = channel.history(_digests(launches), previous=request.previous)
+    try:
+        history = channel.history(_digests(launches), previous=request.previous)
+    except TransportError:
+        refusals.refuse(found, what="not signed (and GitHub could not be asked: there may be more)")
+        raise
     state = history.state
     cycle = continued(state, own, releases=True, keep=request.keep, coming=request.coming)
     found += of_lifecycle(state, own, launches, cycle)

@@ -57,7 +57,8 @@ def refuse(refusals: Iterable[Refusal], *, what: str = "not signed") -> None:
     if found:
         count = "1 reason" if len(found) == 1 else f"{len(found)} reasons"
         raise ReleaseRefused(
-            f"{what}, for {count}:\n" + "\n".join(f"  - {refusal}" for refusal in found),
+            f"{what}, for {count}:\n"
+            + "\n".join(f"  - [{refusal.code}] {refusal}" for refusal in found),
             refusals=tuple((refusal.code, str(refusal)) for refusal in found),
         )
 

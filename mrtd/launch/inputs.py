@@ -101,7 +101,7 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
         initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name, expected))
 
     def load(key: str, name: str) -> LoadedFile:
-        return LoadedFile(key, name, read_file(folder / name, key=key))
+        return LoadedFile(key, name, read_file(folder / name, key=key, hint=_HINT))
 
     def load_optional(key: str, name: str | None) -> LoadedFile | None:
         return None if name is None else load(key, name)
@@ -129,7 +129,7 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     )
 
 
-def read_file(path: Path, *, key: str, hint: str | None = _HINT) -> bytes:
+def read_file(path: Path, *, key: str, hint: str | None = None) -> bytes:
     """The bytes of a regular file of at most 1 GiB. Raises `SpecError`, with a hint."""
     try:
         size = _regular_size(path, key)

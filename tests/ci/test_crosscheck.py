@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -489,3 +490,14 @@ def test_a_shape_is_a_name(spec: Path) -> None:
         Facts("two words", MOMENT, {})
     made = results(check, Facts("a", MOMENT, {"qemu": "11.1.3"}), appraised=vouched())
     assert read_result(made["launched-tdx"]).outcome == "confirmed"
+
+
+def test_another_qemu_than_the_specs_boots_nothing(
+    spec: Path, debian: DebianParts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = spec.with_name("other.toml")
+    text = spec.read_text(encoding="utf-8")
+    other.write_text(re.sub(r'version = "[0-9.]+"', 'version = "9.2.0"', text), encoding="utf-8")
+    words = ["crosscheck", str(other), "--mode", "tpm", "--qemu", str(debian.qemu_10)]
+    assert command_line.main(words) == 3
+    assert "--qemu" in capsys.readouterr().err

@@ -321,3 +321,13 @@ def test_previous_document_that_is_not_genuine(lab: Stage) -> None:
     assert refused(ran) == ["previous_not_genuine"]
     assert "--previous FILE" in ran.err
     assert lab.attest("--dry-run", "--previous", "none").code == 0
+
+
+def test_what_is_wrong_here_is_said_although_github_cannot_be_asked(lab: Stage) -> None:
+    note = NoteEntry("warning", "qemu_version_differs", "the installed QEMU is 9.9.9")
+    made = unpinned(msgspec.structs.replace(measured(), notes=(note,)), "rtmr0", note.text)
+    path = write(lab, made, "offline.json")
+    ran = lab.attest(path, "--dry-run", "--json", GITHUB_API_URL="http://127.0.0.1:9")
+    assert refused(ran) == ["qemu_version_differs"]
+    assert "GitHub could not be asked" in ran.err
+    assert "[qemu_version_differs]" in ran.err
