@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from typing import Final
 
-from mrtd.errors import MrtdError
+from mrtd.cli.run import run_verb
 
 # Verb -> module, summary
 VERBS: Final[dict[str, tuple[str, str]]] = {
@@ -27,6 +26,7 @@ _EPILOG: Final = """\
 exit codes:
   0  done                          2  wrong usage or bad input
   1  the answer is no              3  could not be checked (tool or network)
+  130  interrupted                 141  whoever reads the output has gone
 """
 
 
@@ -51,31 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
     words = sys.argv[1:] if argv is None else argv
     arguments = parser(words[0] if words else None).parse_args(words)
-    try:
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
-    except MrtdError as error:
-        _report(error, as_json=getattr(arguments, "json", False))
-        return error.exit_code
-    except BrokenPipeError:
-        # whoever read the output has gone; the interpreter's own flush at exit must not complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        sys.stderr.write("ci: interrupted\n")
-        return 130
-    return code
-
-
-def _report(error: MrtdError, *, as_json: bool) -> None:
-    sys.stderr.write(f"ci: error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"ci: hint: {error.hint}\n")
-    if as_json:
-        from mrtd.document import encode  # noqa: PLC0415 - only on failure
-
-        found = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        sys.stdout.write(encode({"error": found}).decode())
+    return run_verb("ci", arguments)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,16 @@ def run(arguments: argparse.Namespace, world: World | None = None) -> int:
 
     if arguments.check_outputs is not None:
         return _check(arguments)
-    for name in ("challenge", "answer", "spec", "spent", "out"):
-        if getattr(arguments, name) is None:
-            raise InputError("is needed", origin="command line", field=name)
+    needed = {
+        "CHALLENGE": arguments.challenge,
+        "ANSWER": arguments.answer,
+        "--spec": arguments.spec,
+        "--spent": arguments.spent,
+        "--out": arguments.out,
+    }
+    missing = [name for name, value in needed.items() if value is None]
+    if missing:
+        raise InputError("must be given", origin="command line", field=", ".join(missing))
     progress = Progress(quiet=arguments.quiet or arguments.json)
     try:
         return _Job(arguments, world or World(os.environ), progress).run()
@@ -75,7 +82,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     path: Path = arguments.check_outputs
     if not arguments.sha256:
-        raise InputError("is needed", origin="command line", field="--sha256")
+        raise InputError("must be given", origin="command line", field="--sha256")
     data = read_file(path, key="--check-outputs")[: SIZE_LIMIT + 1]
     for name in check_outputs(data, path.parent, sha256=arguments.sha256):
         print(f"{'MATCH':8} {name}")

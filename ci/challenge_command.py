@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ci.ita_wire import Nonce
 
 _DESCRIPTION: Final = """\
-Write a challenge for a runner that is not trusted: for this run, this commit and
-this launch spec. Its SHA-256 is printed; hand it on in the job's outputs.
+Write a challenge for a runner that is not trusted: for this run, this commit
+and this launch spec. Its SHA-256 is printed; hand it on in the job's outputs.
 """
 _EPILOG: Final = """\
 The three verbs, each in a job of its own:
@@ -28,7 +28,8 @@ The three verbs, each in a job of its own:
   TDX      python -m ci respond challenge.json launch.toml --out answer.zip
   hosted   python -m ci appraise challenge.json answer.zip --spec launch.toml \\
              --challenge-sha256 HEX --spent DIR --out outputs
-  signing  python -m ci appraise --check-outputs outputs/appraisal.json --sha256 HEX
+  signing  python -m ci appraise --check-outputs outputs/appraisal.json \\
+             --sha256 HEX
 
 MRTD_CHALLENGE_KEY, if it is set, adds an HMAC; only hosted jobs may have it.
 """

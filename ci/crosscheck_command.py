@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mrtd.errors import MalformedBundle
+from mrtd.errors import InputError, MalformedBundle
 
 if TYPE_CHECKING:
     from ci.crosscheck import CrossCheck
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 300.0
 _DESCRIPTION: Final = """\
 Check what is derived of a launch against a launch: log against registers, quote
-against log, Intel Trust Authority and DCAP against the quote, derivation against
-all of it, register by register and event by event.
+against log, Intel Trust Authority and DCAP against the quote, derivation
+against all of it, register by register and event by event.
 """
 _EPILOG: Final = """\
 examples:
-  python -m ci crosscheck launch.toml                    boots without TDX (TCG, swtpm)
-  python -m ci crosscheck launch.toml --save boot.zip    and keeps the evidence
-  python -m ci crosscheck launch.toml --evidence td.zip --collateral collateral.json
-  python -m ci crosscheck launch.toml --results results  documents for the attestation
+  boot without TDX (TCG, swtpm), and keep the evidence
+    python -m ci crosscheck launch.toml --save boot.zip
+  check the evidence of a TD
+    python -m ci crosscheck launch.toml --evidence td.zip --collateral FILE
+  write the documents that an attestation takes
+    python -m ci crosscheck launch.toml --results results
 
 exit codes: 0 all that the mode can check matches; 1 something differs;
 2 bad input; 3 something could not be checked
@@ -105,6 +107,10 @@ class _Run:
         from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
         from mrtd.registers import Target  # noqa: PLC0415
 
+        if arguments.document is not None and arguments.results is None:
+            raise InputError(
+                "does nothing without --results", origin="command line", field="--document"
+            )
         self.arguments, self.world, self.progress = arguments, world, progress
         self.path: Path = arguments.spec
         self.spec = read_spec_file(self.path)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ci.doctor_host import Host
 
 _DESCRIPTION: Final = """\
-Say what this host lacks for launching TDs and getting quotes from them: one line for
-each check, and one for its remedy. Nothing is changed, and nothing is asked on the
-network without --network (PCCS) or --repo (GitHub).
+Say what this host lacks for launching TDs and getting quotes from them: one
+line for each check, and one for its remedy. Nothing is changed, and nothing is
+asked on the network without --network (PCCS) or --repo (GitHub).
 """
 _EPILOG: Final = """\
 exit codes:

@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from mrtd.verifier.jwks import KeySource
 
 _DESCRIPTION: Final = """\
-Have a TDX quote appraised by Intel Trust Authority, check the token like a control
-plane does, and compare it with the quote, field by field.
+Have a TDX quote appraised by Intel Trust Authority, check the token like a
+control plane does, and compare it with the quote, field by field.
 
-The API key is read from DD_ITA_API_KEY or ITA_API_KEY; there is no option for it.
+The API key is read from DD_ITA_API_KEY or ITA_API_KEY; no option takes it.
 """
 _EPILOG: Final = """\
 examples:
-  python -m ci ita --new-nonce nonce.json --data key.der     prints the report data to ask for
-  python -m ci ita quote.bin --nonce-file nonce.json --data key.der --out token.jwt
-  python -m ci ita quote.bin --collateral collateral.json    DCAP as a second opinion
+  get a nonce; prints the report data that the TD has to ask for
+    python -m ci ita --new-nonce nonce.json --data key.der
+  have the quote appraised, and keep the token
+    python -m ci ita quote.bin --nonce-file nonce.json --out token.jwt
+  with DCAP as a second opinion
+    python -m ci ita quote.bin --collateral collateral.json
 """
 
 
@@ -103,6 +106,8 @@ def run(arguments: argparse.Namespace, outside: Outside | None = None) -> int:
 
     outside = outside or real()
     where = endpoints(arguments.region, outside.environment)
+    if arguments.quote is not None and not arguments.quote.is_file():
+        raise InputError("is no file", origin="command line", field=str(arguments.quote))
     authority = outside.authority(where)
     data = b"" if arguments.data is None else _read(arguments.data, "--data")
     if arguments.new_nonce is not None:

@@ -17,7 +17,14 @@ _REMOTE: Final = re.compile(r"github\.com[:/]([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+?)(
 
 def commit_of(folder: Path, name: str = "HEAD") -> str:
     """The commit behind a name. Raises `SpecError`, `ToolFailed`, `ToolMissing`."""
-    found = _git(folder, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+    try:
+        found = _git(folder, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+    except SpecError as error:
+        raise SpecError(
+            f"{name[:80]!r} is no commit of this checkout ({error.message})",
+            origin=str(folder),
+            hint="git fetch it, or name one that git log shows",
+        ) from error
     if _COMMIT.fullmatch(found) is None:
         raise ToolFailed(f"{found[:80]!r} is no commit", origin="git rev-parse")
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from mrtd.errors import PolicyError, SpecError
 from mrtd.verifier.bundle import LateSigstore
@@ -25,6 +26,8 @@ from release.attempts import Patience
 from release.github import DEFAULT_API, GitHubApi
 from release.secret import Secret
 
+# Nobody listens on the way there: an API of one's own, as in tests.
+_LOOPBACK: Final = (None, "localhost", "127.0.0.1", "::1")
 # What GitHub Actions says of a job, and the setting of the policy that follows from it.
 _FROM_ACTIONS: Final = {
     "GITHUB_REPOSITORY": "DD_TRUSTED_REPO",
@@ -146,8 +149,9 @@ class Job:
                 raise SpecError("is no workflow of this repository", origin="GITHUB_WORKFLOW_REF")
             found["DD_TRUSTED_WORKFLOW"] = path.removeprefix(f"{repository}/")
             found["DD_TRUSTED_WORKFLOW_REF"] = ref
-        if (api := self.environ.get("GITHUB_API_URL", "")).startswith("https://"):
-            found["DD_TRUSTED_API"] = api
+        api = self.environ.get("GITHUB_API_URL", "")
+        if api.startswith("https://") or urlsplit(api).hostname not in _LOOPBACK:
+            found["DD_TRUSTED_API"] = api  # anything but https is refused with the policy
         return found
 
 

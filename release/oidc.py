@@ -127,6 +127,16 @@ def read_token(text: str, *, source: str) -> OidcToken:
     )
 
 
+def refuse_token_itself(where: str) -> None:
+    """Raises `TokenError` if the name of a token's place looks like the token."""
+    if _LOOKS_LIKE_A_TOKEN.match(where):
+        raise TokenError(
+            "takes a file or env:NAME; this looks like the token itself",
+            origin="--identity-token",
+            hint="takes a file or env:NAME: other users and logs see what is on a command line",
+        )
+
+
 def given_token(where: str, environ: Mapping[str, str] = os.environ) -> OidcToken:
     """The token that ``--identity-token`` names.
 
@@ -138,12 +148,7 @@ def given_token(where: str, environ: Mapping[str, str] = os.environ) -> OidcToke
     Raises:
         TokenError: there is none, or it is not usable.
     """
-    if _LOOKS_LIKE_A_TOKEN.match(where):
-        raise TokenError(
-            "takes a file or env:NAME; this looks like the token itself",
-            origin="--identity-token",
-            hint="a command line is no place for it: other users and logs see it",
-        )
+    refuse_token_itself(where)
     if where == "env" or where.startswith("env:"):
         name = where.partition(":")[2] or DEFAULT_VARIABLE
         text = environ.get(name, "")

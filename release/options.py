@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from pathlib import Path
 from typing import Final, get_args
 
+from mrtd.errors import TokenError
 from mrtd.reference import BitRule, ReleaseRef
 from mrtd.reference.fields import ConfirmationKind
 from release.channel import ANEW, Anew
+from release.oidc import refuse_token_itself
 
 _EPILOG: Final = """\
 exit codes:
   0  done                                  2  wrong usage or bad input
-  1  refused, or something has ended       3  could not be checked (network, tool)
+  1  refused, or something has ended       3  could not be checked
 
-Tokens come from the environment (GITHUB_TOKEN and what GitHub Actions gives to a
-job with `id-token: write`), never from the command line. docs/release.md explains
-what is refused and why.
+Tokens come from the environment (GITHUB_TOKEN and what GitHub Actions gives to
+a job with `id-token: write`), never from the command line. docs/release.md
+explains what is refused and why.
 """
 _NEXT: Final = re.compile(r"([!-~]{1,200})=([0-9a-f]{40}):([1-9][0-9]{0,15})")
 
@@ -47,7 +50,7 @@ def _attest(verb: argparse.ArgumentParser) -> None:
         metavar="DOC",
         help="measurement document (mrtd measure --json), or SHAPE=FILE",
     )
-    verb.add_argument("--tag", required=True, help="of the release")
+    verb.add_argument("--tag", type=_tag, required=True, help="of the release")
     verb.add_argument(
         "--commit", metavar="SHA", help="that is released; GITHUB_SHA or HEAD by default"
     )
@@ -65,7 +68,8 @@ def _attest(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--require-confirmation", dest="confirmations", action="append", default=[],
-        choices=get_args(ConfirmationKind), help="refuse launches without this check",
+        choices=get_args(ConfirmationKind), metavar="KIND",
+        help="refuse launches without this check: %(choices)s",
     )  # fmt: skip
     verb.add_argument("--evidence", type=Path, metavar="BUNDLE", help="archive it, redacted")
     verb.add_argument(
@@ -98,7 +102,7 @@ def _revoke(verb: argparse.ArgumentParser) -> None:
                       metavar="SHA", help="likewise, by commit")  # fmt: skip
     verb.add_argument("--at", dest="commit", metavar="SHA",
                       help="commit of this document; GITHUB_SHA or HEAD by default")  # fmt: skip
-    verb.add_argument("--reason", required=True, help="for whoever is refused")
+    verb.add_argument("--reason", type=_reason, required=True, help="for whoever is refused")
     _signing(verb)
     _common(verb)
 
@@ -119,12 +123,12 @@ def _recheck(verb: argparse.ArgumentParser) -> None:
 
 def _signing(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--identity-token", metavar="FILE",
+        "--identity-token", type=_identity_token, metavar="FILE",
         help="file with an OIDC token, or env:NAME; GitHub's for this job by default",
     )  # fmt: skip
     verb.add_argument("--out", type=Path, default=Path("release-out"), metavar="DIR",
                       help="where files are written (%(default)s)")  # fmt: skip
-    verb.add_argument("--cosign", type=Path, metavar="PATH", help="for a second opinion")
+    verb.add_argument("--cosign", type=_program, metavar="PATH", help="for a second opinion")
     verb.add_argument("--dry-run", action="store_true", help="do all but sign and upload")
 
 
@@ -143,6 +147,34 @@ def _common(verb: argparse.ArgumentParser) -> None:
 def _document(text: str) -> tuple[str | None, Path]:
     shape, equals, path = text.partition("=")
     return (shape, Path(path)) if equals else (None, Path(text))
+
+
+def _tag(text: str) -> str:
+    if re.fullmatch("[!-~]{1,200}", text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no tag: 1 to 200 printable ASCII characters without blanks"
+        )
+    return text
+
+
+def _reason(text: str) -> str:
+    if not text.strip() or len(text) > 4096 or not text.isprintable():
+        raise argparse.ArgumentTypeError("is one line of text that says why, not empty")
+    return text.strip()
+
+
+def _identity_token(text: str) -> str:
+    try:
+        refuse_token_itself(text)
+    except TokenError as error:
+        raise argparse.ArgumentTypeError(str(error.hint)) from None
+    return text
+
+
+def _program(text: str) -> Path:
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no program that can be run")
+    return Path(text)
 
 
 def _acceptance(text: str) -> tuple[str, str]:

@@ -256,7 +256,8 @@ def read_spec_file(path: Path) -> LaunchSpec:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {error}", origin=str(path)) from error
+        reason = getattr(error, "strerror", None) or str(error)  # str() would say the path again
+        raise SpecError(f"cannot be read: {reason}", origin=str(path)) from error
     return read_spec(text, origin=str(path))
 
 

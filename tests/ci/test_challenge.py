@@ -658,9 +658,9 @@ def test_a_runner_answers_only_what_it_was_asked(jobs: Jobs, tmp_path: Path) -> 
 
 
 def test_verbs_say_what_they_need(jobs: Jobs) -> None:
-    with pytest.raises(InputError, match="answer: is needed"):
+    with pytest.raises(InputError, match="ANSWER, --spec, --spent, --out: must be given"):
         jobs.run(appraise_command, str(jobs.challenge))
-    with pytest.raises(InputError, match="--sha256: is needed"):
+    with pytest.raises(InputError, match="--sha256: must be given"):
         jobs.run(appraise_command, "--check-outputs", str(jobs.challenge))
     arguments = command_line.parser("challenge").parse_args(
         ["challenge", str(jobs.spec), "--out", str(jobs.challenge)]

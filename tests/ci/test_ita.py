@@ -49,6 +49,7 @@ from ci.ita_wire import (
 from fixtures.dcap import NOW as DCAP_NOW
 from fixtures.dcap import World, authority
 from fixtures.quotes import SEPT_VE_DISABLE, Td, build_quote
+from mrtd.cli import run
 from mrtd.errors import (
     MalformedStatement,
     MrtdError,
@@ -785,7 +786,7 @@ class Shell:
         try:
             code = arguments.run(arguments)
         except MrtdError as error:
-            command_line._report(error, as_json=arguments.json)
+            run._report("ci", error, as_json=arguments.json)
             code = error.exit_code
         out, err = self.capsys.readouterr()
         assert KEY not in out + err

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from fixtures.bzimage import build_bzimage, default_sections
-from mrtd.cli.main import BROKEN_PIPE, main
+from mrtd.cli.main import main
+from mrtd.cli.run import BROKEN_PIPE
 from tests.conftest import DebianParts
 from tests.launches import Launch
 from tests.processes import gone, wait_for

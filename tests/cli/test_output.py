@@ -10,8 +10,9 @@ from typing import Final
 
 import pytest
 
-from mrtd.cli import main as command_line
-from mrtd.cli.main import BROKEN_PIPE
+from mrtd.cli import run as command_line
+from mrtd.cli.main import main
+from mrtd.cli.run import BROKEN_PIPE
 from tests.cli.test_verify import OFFLINE, Desk
 from tests.lab.instance import default_instance
 from tests.launches import Launch
@@ -109,5 +110,5 @@ def test_a_defect_is_no_refusal(
 
     monkeypatch.setattr("mrtd.cli.measure.run", fail)
     monkeypatch.setattr(command_line, "_discard_output", lambda: None)
-    assert command_line.main(["measure", "launch.toml"]) == 3
+    assert main(["measure", "launch.toml"]) == 3
     assert "Traceback" in capfd.readouterr().err

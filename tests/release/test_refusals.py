@@ -331,3 +331,26 @@ def test_what_is_wrong_here_is_said_although_github_cannot_be_asked(lab: Stage) 
     assert refused(ran) == ["qemu_version_differs"]
     assert "GitHub could not be asked" in ran.err
     assert "[qemu_version_differs]" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tag", "v1 beta"], "is no tag: 1 to 200 printable"),
+        (["--identity-token", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.sig"], "takes a file or env"),
+        (["--cosign", "/nowhere/cosign"], "is no program that can be run"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_said_before_anything_is_done(
+    lab: Stage, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        lab.attest(lab.image(0), "--dry-run", *words)
+    said = capsys.readouterr().err
+    assert (ended.value.code, told in said) == (2, True)
+    assert "eyJzdWIiOiJ4In0" not in said
+
+
+def test_an_api_without_tls_is_refused(lab: Stage) -> None:
+    ran = lab.attest(lab.image(0), "--dry-run", GITHUB_API_URL="http://github.example/api/v3")
+    assert (ran.code, "https" in ran.err) == (2, True)

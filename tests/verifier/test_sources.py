@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from base64 import b64encode
@@ -148,10 +149,17 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert "is no file" in incomplete(tmp_path).message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_bytes(bundle(DIGEST))
-    (tmp_path / "a.json").chmod(0)
+
+    opened = os.open
+
+    def denied(path: Path, flags: int) -> int:
+        if Path(path).name == "a.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", denied)  # chmod(0) would not stop root
     assert "Permission denied" in incomplete(tmp_path).message
 
 
