@@ -30,8 +30,8 @@ exit codes:
 """
 
 
-def parser(verb: str | None) -> argparse.ArgumentParser:
-    """The command line; of the verbs only the named one is imported and knows its options."""
+def parser(*known: str) -> argparse.ArgumentParser:
+    """The command line; of the verbs only the named ones are imported and know their options."""
     top = argparse.ArgumentParser(
         prog="python -m ci",
         description="Jobs of this repository.",
@@ -40,7 +40,7 @@ def parser(verb: str | None) -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module, summary) in VERBS.items():
-        if name == verb:
+        if name in known:
             importlib.import_module(module).add_to(verbs, summary)
         else:
             verbs.add_parser(name, help=summary)
@@ -50,7 +50,7 @@ def parser(verb: str | None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = parser(words[0] if words else None).parse_args(words)
+    arguments = parser(*words[:1]).parse_args(words)
     return run_verb("ci", arguments)
 
 

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+from functools import partial
 from typing import Final
 
 from mrtd import __version__
@@ -20,6 +21,7 @@ VERBS: Final = {
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
     "trust": "show the root of trust for signatures, or fetch it anew",
     "serve": "answer control planes over HTTP: may this VM in?",
+    "completion": "print what makes a shell complete all of this",
 }
 _EPILOG: Final = """\
 exit codes:
@@ -32,18 +34,18 @@ and RTMR2 together; `mrtd measure` shows which input ends up in which.
 """
 
 
-def parser(verb: str | None) -> argparse.ArgumentParser:
-    """The command line; of the verbs only the named one is imported and knows its options."""
+def parser(*known: str) -> argparse.ArgumentParser:
+    """The command line; of the verbs only the named ones are imported and know their options."""
     top = argparse.ArgumentParser(
         prog="mrtd",
         description="Derive, explain and compare the launch measurements of Intel TDX guests.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=18),
     )
     top.add_argument("--version", action="version", version=f"mrtd {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
-        if name == verb:
+        if name in known:
             importlib.import_module(f"mrtd.cli.{name}").add_to(verbs, summary)
         else:
             verbs.add_parser(name, help=summary)
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if sys.stdout is None:  # closed by who started us: the exit code is still an answer
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     if not words:
-        top = parser(None)
+        top = parser()
         top.print_help(sys.stderr)
         top.exit(2)
     arguments = parser(words[0]).parse_args(words)

@@ -16,8 +16,8 @@ from release.options import parser as release_parser
 
 
 def everything() -> Iterator[tuple[str, Callable[[], argparse.ArgumentParser]]]:
-    yield "mrtd", partial(mrtd_parser, None)
-    yield "ci", partial(ci_parser, None)
+    yield "mrtd", mrtd_parser
+    yield "ci", ci_parser
     yield "release", release_parser
     for verb in VERBS:
         yield f"mrtd {verb}", partial(mrtd_parser, verb)
