@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import sys
-from functools import partial
 from typing import Final
 
 from mrtd import __version__
@@ -40,9 +39,9 @@ def parser(*known: str) -> argparse.ArgumentParser:
         prog="mrtd",
         description="Derive, explain and compare the launch measurements of Intel TDX guests.",
         epilog=_EPILOG,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=18),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"mrtd {__version__}")
+    top.add_argument("-V", "--version", action="version", version=f"mrtd {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, summary in VERBS.items():
         if name in known:
