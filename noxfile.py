@@ -24,6 +24,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 ROOT: Final = Path(__file__).parent
 CACHE: Final = ROOT / ".cache"
 PYPROJECT: Final = nox.project.load_toml(ROOT / "pyproject.toml")
+# What the dependencies have most to do with; everything else is the same with any version.
+OF_DEPENDENCIES: Final = ("tests/verifier", "tests/reference", "tests/service", "tests/cli")
 COVERAGE_FLOOR_PERCENT: Final = 95
 COVERED: Final = ("mrtd/boot", "mrtd/eventlog", "mrtd/firmware")
 
@@ -132,6 +134,34 @@ def oracle(session: nox.Session) -> None:
     _install(session, "test", "oracle", extras="ci,service")
     session.run("python", "-m", "ci.packages")
     _pytest(session, "-m", "oracle", *session.posargs)
+
+
+@nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist, look into them, and run them as pip, uvx and pipx do."""
+    _install(session, "package")
+    session.run("python", "-m", "ci.package", "--tools", *session.posargs)
+
+
+@nox.session(default=False)
+def reproduce(session: nox.Session) -> None:
+    """Build the package and the example twice, in different places and times; compare bytes."""
+    _install(session, "package")
+    session.install("hatchling")  # the builds share it: what is compared is what it makes
+    session.run("python", "-m", "ci.packages")
+    session.run("python", "-m", "ci.reproduce", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("versions", ["minimum", "newest"])
+def dependencies(session: nox.Session, versions: str) -> None:
+    """Tests with the oldest dependencies that pyproject.toml allows, or with today's newest."""
+    resolution = {"minimum": "lowest-direct", "newest": "highest"}[versions]
+    session.install("uv")
+    session.run("uv", "pip", "install", "--quiet", "--upgrade", "--resolution", resolution,
+                "-e", ".[ci,service]", "--group", "test")  # fmt: skip
+    chosen = session.posargs or OF_DEPENDENCIES
+    _pytest(session, "-n", "2", "-m", "not qemu and not oracle", *chosen)
 
 
 @nox.session(default=False)

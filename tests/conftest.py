@@ -121,3 +121,13 @@ def require_tool(name: str) -> Path:
     if found is None:
         unavailable(f"{tool.program} is not installed: {' '.join(install_command([tool]))}")
     return found
+
+
+_LONG_ID = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long text or bytes is no name: keys and times in it would differ between workers."""
+    if isinstance(val, str | bytes) and (isinstance(val, bytes) or len(val) > _LONG_ID):
+        return argname
+    return None
