@@ -13,6 +13,7 @@ from ci.images.disk import (
     ROOT,
     ROOT_VERITY,
     Partition,
+    name_guid,
     write_disk,
     write_ext4,
     write_fat,
@@ -22,6 +23,8 @@ from ci.images.disk import (
 from ci.images.inputs import Inputs
 from ci.images.pe import Section
 from ci.images.uki import OS_RELEASE, build_addon, build_uki
+from ci.images.variables import boot_entry
+from fixtures.varstore import Variable
 
 CMDLINE: Final = "console=ttyS0 panic=-1"
 EASYENCLAVE_CMDLINE: Final = "root=LABEL=root console=ttyS0,115200"
@@ -29,6 +32,7 @@ REMOVABLE: Final = "EFI/BOOT/BOOTX64.EFI"
 """What firmware starts from a disk without boot entries (UEFI 2.10, 3.5.1.1)."""
 
 _ESP_SIZE: Final = 64 << 20
+_FIRST_SECTOR: Final = 2048
 _LOADER_CONF: Final = "timeout 0\ndefault {entry}\n"
 _TYPE_1: Final = """\
 title mrtd example
@@ -114,8 +118,19 @@ def _shim_grub(inputs: Inputs, folder: Path) -> None:
 
 
 def _kernel_efi(inputs: Inputs, folder: Path) -> None:
-    # Nobody gives it a command line or an initrd: its own initramfs is empty, so it panics.
-    esp_image(folder, "kernel-efi", {REMOVABLE: inputs.kernels["6.12"].image})
+    kernel = inputs.kernels["6.12"]
+    esp_image(folder, "kernel-efi", {REMOVABLE: kernel.image, "mrtd/initrd": kernel.initrd})
+
+
+def kernel_entry() -> list[Variable]:
+    """The boot entry that gives ``kernel-efi`` its command line: nothing else does."""
+    return boot_entry(
+        partition=name_guid("kernel-efi", "esp"),
+        first=_FIRST_SECTOR,
+        sectors=_ESP_SIZE // 512,
+        path=REMOVABLE,
+        options=f"{CMDLINE} initrd=\\mrtd\\initrd",
+    )
 
 
 def _addons(inputs: Inputs, folder: Path) -> None:
