@@ -38,6 +38,15 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "cpio": Tool("cpio", "cpio"),
     "dash": Tool("dash", "dash"),
     "shellcheck": Tool("shellcheck", "shellcheck"),
+    # What disk images are made with (ci/images)
+    "fat": Tool("mkfs.vfat", "dosfstools"),
+    "mtools": Tool("mcopy", "mtools"),
+    "gpt": Tool("sgdisk", "gdisk"),
+    "ext4": Tool("debugfs", "e2fsprogs"),
+    "squashfs": Tool("mksquashfs", "squashfs-tools"),
+    "verity": Tool("veritysetup", "cryptsetup-bin"),
+    "qcow2": Tool("qemu-img", "qemu-utils"),
+    "sbsign": Tool("sbsign", "sbsigntool"),
     "chromium": Tool("chromium", "chromium"),
     "wrk": Tool("wrk", "wrk"),
 }

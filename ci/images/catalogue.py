@@ -22,9 +22,9 @@ from ci.images.disk import (
 )
 from ci.images.inputs import Inputs
 from ci.images.pe import Section
+from ci.images.secure_boot import certificates, enrol, generate_keys, sign_image
 from ci.images.uki import OS_RELEASE, build_addon, build_uki
-from ci.images.variables import boot_entry
-from fixtures.varstore import Variable
+from ci.images.variables import boot_entry, with_variables
 
 CMDLINE: Final = "console=ttyS0 panic=-1"
 EASYENCLAVE_CMDLINE: Final = "root=LABEL=root console=ttyS0,115200"
@@ -63,7 +63,8 @@ class Image:
     Attributes:
         name: its name, and its folder's.
         about: what it is, one line.
-        build: writes ``disk.raw`` (and, for some, further disks) into a folder.
+        build: writes ``disk.raw`` into a folder; for some also further disks (``*.raw``), and
+            ``vars.fd``, a variable store for the firmware of 2022.11.
         kernel: which of the inputs' kernels it boots.
     """
 
@@ -120,17 +121,29 @@ def _shim_grub(inputs: Inputs, folder: Path) -> None:
 def _kernel_efi(inputs: Inputs, folder: Path) -> None:
     kernel = inputs.kernels["6.12"]
     esp_image(folder, "kernel-efi", {REMOVABLE: kernel.image, "mrtd/initrd": kernel.initrd})
-
-
-def kernel_entry() -> list[Variable]:
-    """The boot entry that gives ``kernel-efi`` its command line: nothing else does."""
-    return boot_entry(
+    # Nothing else gives it a command line.
+    entry = boot_entry(
         partition=name_guid("kernel-efi", "esp"),
         first=_FIRST_SECTOR,
         sectors=_ESP_SIZE // 512,
         path=REMOVABLE,
         options=f"{CMDLINE} initrd=\\mrtd\\initrd",
     )
+    (folder / "vars.fd").write_bytes(with_variables(inputs.blank_store, entry))
+
+
+def _uki_signed(inputs: Inputs, folder: Path) -> None:
+    keys = generate_keys(folder / "keys")
+    uki = build_uki(inputs.stubs["257"], inputs.kernels["6.12"], cmdline=CMDLINE)
+    esp_image(folder, "uki-signed", {REMOVABLE: sign_image(uki, keys)})
+    (folder / "vars.fd").write_bytes(enrol(inputs.blank_store, keys))
+
+
+def _shim_grub_signed(inputs: Inputs, folder: Path) -> None:
+    _shim_grub(inputs, folder)
+    keys = generate_keys(folder / "keys")
+    microsoft = certificates(inputs.microsoft_store)
+    (folder / "vars.fd").write_bytes(enrol(inputs.blank_store, keys, more_db=microsoft))
 
 
 def _addons(inputs: Inputs, folder: Path) -> None:
@@ -225,6 +238,12 @@ IMAGES: Final = {
         Image("shim-grub", "Debian's signed shim and GRUB, kernel and initrd", _shim_grub),
         Image(
             "kernel-efi", "a kernel as BOOTX64.EFI, without command line and initrd", _kernel_efi
+        ),
+        Image("uki-signed", "signed UKI, and Secure Boot with the key's certificate", _uki_signed),
+        Image(
+            "shim-grub-signed",
+            "shim-grub under Secure Boot with Microsoft's keys",
+            _shim_grub_signed,
         ),
         Image("verity", "UKI with roothash=; squashfs root and its hash tree", _verity),
         Image(

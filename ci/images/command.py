@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -47,7 +48,7 @@ devices = [
 
 [firmware]
 path = "OVMF.fd"
-
+{variables}
 [boot]
 kind = "disk"
 disk = "disk0"
@@ -59,6 +60,8 @@ path = "{file}"
 format = "{format}"
 """
 _FIRMWARE: Final = "usr/share/ovmf/OVMF.fd"
+# Code without a variable store, for images that bring one: only this build takes it.
+_CODE: Final = ("ovmf-bookworm", "usr/share/OVMF/OVMF_CODE.fd")
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
@@ -77,7 +80,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         "--firmware",
         choices=("ovmf-bookworm", "ovmf-trixie", "ovmf-sid"),
         default="ovmf-trixie",
-        help="(default: ovmf-trixie, edk2 2025.02)",
+        help="(default: ovmf-trixie, edk2 2025.02); not for images with a vars.fd",
     )
     verb.add_argument("--qemu", metavar="PATH", type=Path, help="whose version the spec names")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -103,14 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
     from ci.images.inputs import debian_inputs  # noqa: PLC0415
     from ci.packages import fetch  # noqa: PLC0415
 
-    firmware = fetch((arguments.firmware,))[arguments.firmware].file(_FIRMWARE).read_bytes()
     inputs = debian_inputs()
     version = _qemu_version(arguments.qemu)
     written = {}
     for name in names:
         folder = arguments.out / name
         write_image(IMAGES[name], inputs, folder, kind=arguments.format)
-        (folder / "OVMF.fd").write_bytes(firmware)
+        brings_variables = (folder / "vars.fd").exists()
+        part, file = _CODE if brings_variables else (arguments.firmware, _FIRMWARE)
+        (folder / "OVMF.fd").write_bytes(fetch((part,))[part].file(file).read_bytes())
         text = spec_text(IMAGES[name], folder, kind=arguments.format, qemu=version)
         (folder / "launch.toml").write_text(text, encoding="utf-8")
         written[name] = str(folder / "launch.toml")
@@ -130,11 +134,14 @@ def write_image(image: Image, inputs: Inputs, folder: Path, *, kind: str) -> Non
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
         work = Path(temporary)
         image.build(inputs, work)
-        for disk in sorted(work.glob("*.raw")):
-            if kind == "qcow2":
+        if kind == "qcow2":
+            for disk in sorted(work.glob("*.raw")):
                 write_qcow2(disk, disk.with_suffix(".qcow2"))
-                disk = disk.with_suffix(".qcow2")  # noqa: PLW2901 - the one to keep
-            disk.replace(folder / disk.name)
+                disk.unlink()
+        if (folder / "keys").exists():
+            shutil.rmtree(folder / "keys")
+        for made in sorted(work.iterdir()):
+            made.replace(folder / made.name)
 
 
 def spec_text(image: Image, folder: Path, *, kind: str, qemu: str) -> str:
@@ -148,6 +155,7 @@ def spec_text(image: Image, folder: Path, *, kind: str, qemu: str) -> str:
         name=image.name,
         about=image.about,
         qemu=qemu,
+        variables='vars = "vars.fd"\n' if (folder / "vars.fd").exists() else "",
         devices="".join(f'    "{device}",\n' for device in devices),
     ) + "".join(_DISK.format(name=name, file=file, format=kind) for name, file in disks.items())
 

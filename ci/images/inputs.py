@@ -16,6 +16,7 @@ STUBS: Final = {"252": "systemd-bookworm", "257": "systemd-trixie", "262": "syst
 PARTS: Final = (
     *STUBS.values(),
     *("kernel-bookworm", "kernel-trixie", "busybox-trixie", "shim-trixie", "grub-trixie"),
+    "ovmf-bookworm",
 )
 """Every part that images are made of."""
 
@@ -58,6 +59,9 @@ class Inputs:
         kernels: ``6.1`` of bookworm and ``6.12`` of trixie.
         shim: Debian's shim, signed by Microsoft.
         grub: Debian's GRUB, signed by Debian.
+        blank_store: variable store without variables, of the firmware that takes one
+            (`ci.images.variables`).
+        microsoft_store: Debian's, with Microsoft's keys in it.
     """
 
     stubs: dict[str, bytes]
@@ -66,6 +70,8 @@ class Inputs:
     kernels: dict[str, Kernel]
     shim: bytes
     grub: bytes
+    blank_store: bytes
+    microsoft_store: bytes
 
 
 def debian_inputs(
@@ -98,6 +104,8 @@ def debian_inputs(
         },
         shim=parts["shim-trixie"].file("usr/lib/shim/shimx64.efi.signed").read_bytes(),
         grub=parts["grub-trixie"].file("usr/lib/grub/*/grubx64.efi.signed").read_bytes(),
+        blank_store=parts["ovmf-bookworm"].file("usr/share/OVMF/OVMF_VARS.fd").read_bytes(),
+        microsoft_store=parts["ovmf-bookworm"].file("usr/share/OVMF/OVMF_VARS.ms.fd").read_bytes(),
     )
 
 

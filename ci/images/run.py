@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ci.system import find_program
+from ci.system import TOOLS, find_program
 from mrtd.errors import ToolFailed, ToolMissing
 
 EPOCH: Final = 1_700_000_000
@@ -22,19 +22,11 @@ _ENVIRONMENT: Final = {
     "E2FSPROGS_FAKE_TIME": str(EPOCH),
     "MTOOLS_SKIP_CHECK": "1",
 }
-PACKAGES: Final = {
-    "mkfs.vfat": "dosfstools",
-    "mcopy": "mtools",
+_PACKAGES: Final = {tool.program: tool.package for tool in TOOLS.values()} | {
     "mmd": "mtools",
-    "sgdisk": "gdisk",
-    "qemu-img": "qemu-utils",
+    "mdir": "mtools",
     "mkfs.ext4": "e2fsprogs",
-    "debugfs": "e2fsprogs",
-    "mksquashfs": "squashfs-tools",
-    "veritysetup": "cryptsetup-bin",
-    "sbsign": "sbsigntool",
 }
-"""Program to the package, of Debian and Ubuntu alike, that has it."""
 
 
 def run(
@@ -46,7 +38,7 @@ def run(
     """What a program prints.
 
     Args:
-        program: one of `PACKAGES`.
+        program: its name, also where only administrators' paths have it.
         arguments: of the program.
         stdin: what it reads.
         more: further environment variables.
@@ -58,7 +50,7 @@ def run(
     found = find_program(program)
     if found is None:
         raise ToolMissing(
-            f"{program} is not installed", hint=f"apt-get install {PACKAGES[program]}"
+            f"{program} is not installed", hint=f"apt-get install {_PACKAGES[program]}"
         )
     command: Sequence[str] = [str(found), *map(str, arguments)]
     environment = {"PATH": os.environ.get("PATH", os.defpath), **_ENVIRONMENT, **(more or {})}

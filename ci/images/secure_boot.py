@@ -20,12 +20,14 @@ from ci.images.disk import name_guid
 from ci.images.run import EPOCH, run
 from ci.images.variables import with_variables
 from fixtures.varstore import Variable
+from mrtd.eventlog.signatures import read_signature_lists
 from mrtd.firmware.guids import (
     GLOBAL_VARIABLE,
     IMAGE_SECURITY_DATABASE,
     SECURE_BOOT_ENABLE,
     guid,
 )
+from mrtd.firmware.variables import read_variables
 
 OWNER: Final = guid(name_guid("secure-boot-owner"))
 """Owner of the enrolled certificates."""
@@ -112,6 +114,13 @@ def enrol(blank: bytes, keys: Keys, *, more_db: Sequence[bytes] = ()) -> bytes:
     return with_variables(
         blank, [*variables, Variable(SECURE_BOOT_ENABLE, "SecureBootEnable", b"\1", _BOOT)]
     )
+
+
+def certificates(store: bytes) -> list[bytes]:
+    """The DER certificates in the db of a variable store. Raises `MalformedFirmware`."""
+    variables = read_variables(memoryview(store), origin="OVMF_VARS")
+    found = [variable.data for variable in variables if variable.name == "db"]
+    return [entry.data for data in found for entry in read_signature_lists(data).signatures]
 
 
 def _signature_list(certificate: bytes) -> bytes:
