@@ -38,17 +38,17 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "cpio": Tool("cpio", "cpio"),
     "dash": Tool("dash", "dash"),
     "shellcheck": Tool("shellcheck", "shellcheck"),
-    # What disk images are made with (ci/images)
-    "fat": Tool("mkfs.vfat", "dosfstools"),
-    "mtools": Tool("mcopy", "mtools"),
-    "gpt": Tool("sgdisk", "gdisk"),
-    "ext4": Tool("debugfs", "e2fsprogs"),
-    "squashfs": Tool("mksquashfs", "squashfs-tools"),
-    "verity": Tool("veritysetup", "cryptsetup-bin"),
-    "qcow2": Tool("qemu-img", "qemu-utils"),
-    "sbsign": Tool("sbsign", "sbsigntool"),
     "chromium": Tool("chromium", "chromium"),
     "wrk": Tool("wrk", "wrk"),
+    "qemu-img": Tool("qemu-img", "qemu-utils"),
+    "sgdisk": Tool("sgdisk", "gdisk"),
+    "mkfs.vfat": Tool("mkfs.vfat", "dosfstools"),
+    "mkfs.ext4": Tool("mkfs.ext4", "e2fsprogs"),
+    "mtools": Tool("mcopy", "mtools"),
+    "debugfs": Tool("debugfs", "e2fsprogs"),
+    "sbsign": Tool("sbsign", "sbsigntool"),
+    "veritysetup": Tool("veritysetup", "cryptsetup-bin"),
+    "mksquashfs": Tool("mksquashfs", "squashfs-tools"),
 }
 
 

@@ -21,7 +21,10 @@ from mrtd.launch.spec import Disk
 from tests.boots import Scenario
 from tests.conftest import debian_part, require_tool
 
-DISK_TOOLS: Final = ("fat", "mtools", "gpt", "ext4", "squashfs", "verity", "qcow2", "sbsign")
+DISK_TOOLS: Final = (
+    *("mkfs.vfat", "mtools", "sgdisk", "mkfs.ext4", "debugfs", "mksquashfs", "veritysetup"),
+    *("qemu-img", "sbsign"),
+)
 
 
 class Images:

@@ -25,7 +25,6 @@ _ENVIRONMENT: Final = {
 _PACKAGES: Final = {tool.program: tool.package for tool in TOOLS.values()} | {
     "mmd": "mtools",
     "mdir": "mtools",
-    "mkfs.ext4": "e2fsprogs",
 }
 
 
