@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from ci.guest.carried import Agent
+from ci.guest.initramfs import build_initramfs
 from ci.images.disk import (
     ESP,
     LINUX_DATA,
@@ -50,6 +52,8 @@ menuentry 'mrtd example' {{
 }}
 """
 _AGENT_ENV: Final = b"EE_OWNER=example\nEE_CAPTURE_SOCKET=/run/easyenclave.sock\n"
+_SWITCH_ROOT: Final = Path(__file__).with_name("switch_root.sh")
+_INIT: Final = b"#!/bin/busybox sh\nexec /init\n"
 _ROOT_FILES: Final = {
     "etc/os-release": OS_RELEASE,
     "usr/lib/example/greeting": b"what is on the root file system of the examples\n",
@@ -200,9 +204,26 @@ def _verity(inputs: Inputs, folder: Path) -> None:
 
 
 def _easyenclave(inputs: Inputs, folder: Path) -> None:
-    uki = build_uki(inputs.stubs["257"], inputs.kernels["6.12"], cmdline=EASYENCLAVE_CMDLINE)
+    kernel = inputs.kernels["6.12"]
+    switch = build_initramfs(
+        busybox=inputs.busybox,
+        init=_SWITCH_ROOT.read_bytes(),
+        modules={"virtio_blk.ko.xz": inputs.virtio_blk},
+    )
+    uki = build_uki(
+        inputs.stubs["257"], replace(kernel, initrd=switch), cmdline=EASYENCLAVE_CMDLINE
+    )
     write_fat(folder / "esp", {REMOVABLE: uki}, size=_ESP_SIZE)
-    write_ext4(folder / "root", _ROOT_FILES, size=32 << 20, label="root")
+    # Its software is the measuring agent: started by PID 1, as EasyEnclave's agent is.
+    files = {name: content for name, (_, content) in Agent(inputs.busybox, {}).files().items()}
+    files |= _ROOT_FILES | {"sbin/init": _INIT}
+    write_ext4(
+        folder / "root",
+        files,
+        size=32 << 20,
+        label="root",
+        executable=("init", "bin/busybox", "sbin/init"),
+    )
     partitions = [
         Partition(ESP, "ESP", folder / "esp"),
         Partition(LINUX_DATA, "root", folder / "root"),

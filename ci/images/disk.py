@@ -141,7 +141,14 @@ def _fat_folders(volume: str) -> set[str]:
     return {line[3:].rstrip("/").lower() for line in listed.splitlines() if line.endswith("/")}
 
 
-def write_ext4(path: Path, files: Mapping[str, bytes], *, size: int, label: str) -> None:
+def write_ext4(
+    path: Path,
+    files: Mapping[str, bytes],
+    *,
+    size: int,
+    label: str,
+    executable: Collection[str] = (),
+) -> None:
     """Write an ext4 file system with files, root's, by their path, such as ``etc/os-release``.
 
     Raises:
@@ -155,7 +162,7 @@ def write_ext4(path: Path, files: Mapping[str, bytes], *, size: int, label: str)
         *("-q", "-F", "-L", label, "-U", seed, "-m", "0"),
         *("-E", f"hash_seed={seed},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0", path),
     )
-    add_to_ext4(path, files)
+    add_to_ext4(path, files, executable=executable)
 
 
 def add_to_ext4(
@@ -187,13 +194,27 @@ def add_to_ext4(
                 f"sif /{name} uid 0",
                 f"sif /{name} gid 0",
             ]
-        volume = f"{path}?offset={offset}" if offset else str(path)
-        run("debugfs", "-w", "-f", "-", volume, stdin="\n".join([*commands, ""]).encode())
-        for number, name in enumerate(sorted(files)):
-            copy = Path(temporary, f"{number}.read")
-            run("debugfs", "-R", f"dump /{name} {copy}", volume)
-            if not copy.exists() or copy.read_bytes() != files[name]:
-                raise SpecError("debugfs did not write it", origin=str(path), field=f"/{name}")
+        script = "\n".join([*commands, ""]).encode()
+        run("debugfs", "-w", "-f", "-", _at(path, offset), stdin=script)
+    for name in sorted(files):
+        if read_from_ext4(path, name, offset=offset) != files[name]:
+            raise SpecError("debugfs did not write it", origin=str(path), field=f"/{name}")
+
+
+def read_from_ext4(path: Path, name: str, *, offset: int = 0) -> bytes | None:
+    """A file of an ext4 file system at an offset in a file; None if there is none.
+
+    Raises:
+        ToolMissing, ToolFailed: of debugfs.
+    """
+    with tempfile.TemporaryDirectory(prefix="mrtd-ext4-") as temporary:
+        copy = Path(temporary, "copy")
+        run("debugfs", "-R", f"dump /{name} {copy}", _at(path, offset))
+        return copy.read_bytes() if copy.exists() else None
+
+
+def _at(path: Path, offset: int) -> str:
+    return f"{path}?offset={offset}" if offset else str(path)
 
 
 def write_squashfs(path: Path, files: Mapping[str, bytes]) -> None:

@@ -31,6 +31,7 @@ _VIRTIO: Final = (
     "drivers/char/virtio_console.ko",
     "drivers/firmware/qemu_fw_cfg.ko",
 )
+_VIRTIO_BLK: Final = "usr/lib/modules/*/kernel/drivers/block/virtio_blk.ko.xz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Inputs:
         loaders: systemd-boot, by systemd's version.
         addon_stubs: the stub of add-ons, by systemd's version; 252 has none.
         kernels: ``6.1`` of bookworm and ``6.12`` of trixie.
+        busybox: a static busybox.
+        virtio_blk: trixie's kernel module for virtio disks, as it is packed (.ko.xz).
         shim: Debian's shim, signed by Microsoft.
         grub: Debian's GRUB, signed by Debian.
         blank_store: variable store without variables, of the firmware that takes one
@@ -68,6 +71,8 @@ class Inputs:
     loaders: dict[str, bytes]
     addon_stubs: dict[str, bytes]
     kernels: dict[str, Kernel]
+    busybox: bytes
+    virtio_blk: bytes
     shim: bytes
     grub: bytes
     blank_store: bytes
@@ -102,6 +107,8 @@ def debian_inputs(
             "6.1": _kernel(parts["kernel-bookworm"], "lib/modules/*", _VIRTIO, busybox),
             "6.12": _kernel(parts["kernel-trixie"], "usr/lib/modules/*", _VIRTIO[-1:], busybox),
         },
+        busybox=busybox,
+        virtio_blk=parts["kernel-trixie"].file(_VIRTIO_BLK).read_bytes(),
         shim=parts["shim-trixie"].file("usr/lib/shim/shimx64.efi.signed").read_bytes(),
         grub=parts["grub-trixie"].file("usr/lib/grub/*/grubx64.efi.signed").read_bytes(),
         blank_store=parts["ovmf-bookworm"].file("usr/share/OVMF/OVMF_VARS.fd").read_bytes(),
