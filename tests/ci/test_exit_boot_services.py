@@ -1,7 +1,7 @@
 """The pair "Exit Boot Services Invocation", "... Returned with Failure" of facts/qemu.md 0.6.
 
 Firmware of 2026.08 flushes FAT volumes when boot services are left; where that is a request to a
-virtio-blk device, the memory map changes and the call fails once (`mrtd.firmware.exit_flush`). A
+virtio-blk device, the memory map changes and the call fails once (`mrtd.qemu.exit_flush`). A
 kernel given by QEMU does it as well as a UKI; what counts is the machine and its file systems.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 from ci.launch import boot_plain
 from mrtd.eventlog.tcg2 import read_log
-from mrtd.firmware.exit_flush import flushed_disks
+from mrtd.qemu.exit_flush import flushed_disks
 from mrtd.launch.spec import Disk
 from mrtd.registers import Target
 from tests.boots import BOOT_TIMEOUT, Scenario, scenario_spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mrtd.firmware.exit_flush import flushed_disks
+from mrtd.qemu.exit_flush import flushed_disks
 from mrtd.launch.spec import LaunchSpec
 
 DISKS = [
