@@ -71,6 +71,7 @@ def carry_root(image: Image, out: Path, agent: Agent) -> Carried:
     inits = [named] if named else list(_INITS)
     there = [name for name in inits if read_from_ext4(copy, name, offset=volume.offset)]
     if not there:
+        copy.unlink()
         raise SpecError(f"{volume} has no /{' and no /'.join(inits)}", origin=image.origin)
     files = {f"{FOLDER}/{name}": content for name, (_, content) in agent.files().items()}
     init = f"{FOLDER}/init"

@@ -13,8 +13,8 @@ import pytest
 
 from ci.launch import boot_plain
 from mrtd.eventlog.tcg2 import read_log
-from mrtd.qemu.exit_flush import flushed_disks
 from mrtd.launch.spec import Disk
+from mrtd.qemu.exit_flush import flushed_disks
 from mrtd.registers import Target
 from tests.boots import BOOT_TIMEOUT, Scenario, scenario_spec
 from tests.conftest import DebianParts, require_tool

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mrtd.qemu.exit_flush import flushed_disks
 from mrtd.launch.spec import LaunchSpec
+from mrtd.qemu.exit_flush import flushed_disks
 
 DISKS = [
     {"name": "a", "path": "a.raw", "format": "raw"},
