@@ -114,7 +114,8 @@ def _say(carried: Carried, written: Path, *, as_json: bool) -> None:
     from mrtd.registers import Target  # noqa: PLC0415
 
     def names(target: Target) -> list[str]:
-        return sorted(register.upper() for register in carried.registers(target))
+        ordered = sorted(carried.moved, key=lambda event: event.pcr)
+        return list(dict.fromkeys(event.register(target).upper() for event in ordered))
 
     if as_json:
         events = [

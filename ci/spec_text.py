@@ -23,7 +23,8 @@ def spec_text(spec: LaunchSpec) -> str:
     }
     lines = [f"schema = {_value(tables.pop('schema'))}"]
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *_pairs(table)]
+        if pairs := _pairs(table):
+            lines += ["", f"[{name}]", *pairs]
     for disk in spec.disks:
         lines += ["", "[[disks]]", *_pairs(msgspec.to_builtins(disk))]
     return "\n".join([*lines, ""])
