@@ -36,6 +36,11 @@ def check_addon(image: Image) -> None:
     Raises:
         SpecError: it boots no UKI that is known to take initrd add-ons.
     """
+    if image.has_keys():
+        raise SpecError(
+            "Secure Boot is on, and the add-on has no signature that the firmware takes",
+            origin=image.origin,
+        )
     uki = image.boot_file()
     found = _MAGIC.search(section_content(uki, ".sdmagic", origin=image.boot_path))
     if found is None or not section_content(uki, ".linux"):
@@ -75,6 +80,5 @@ def carry_addon(image: Image, out: Path, agent: Agent, stub: Callable[[], bytes]
     about = (
         f"/{ADDON} was added to the ESP; no file of the image is another one",
         "the add-on's /init takes the place of the image's: its software does not start",
-        "under Secure Boot the add-on needs a signature that the firmware takes",
     )
     return Carried(Carrier.ADDON, image.spec_with(copy), moved, about)

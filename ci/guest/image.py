@@ -14,6 +14,7 @@ from ci.images.run import run
 from mrtd.disk import find_esp, open_disk, open_esp, read_gpt
 from mrtd.disk.volumes import Volume, list_volumes, named
 from mrtd.errors import SpecError
+from mrtd.firmware.variables import read_variables
 from mrtd.launch.spec import Disk, DiskBoot, LaunchSpec
 
 _UKI_LIMIT: Final = 512 << 20
@@ -68,6 +69,18 @@ class Image:
             return self.boot.cmdline
         found = section_content(self.boot_file(), ".cmdline", origin=self.boot_path)
         return found.rstrip(b"\0\n").decode("utf-8", "replace") if found else None
+
+    def has_keys(self) -> bool:
+        """Whether the variable store in front of the firmware has a PK: Secure Boot is on.
+
+        Raises:
+            MalformedFirmware: it is no variable store.
+        """
+        path = self.spec.firmware.vars
+        if path is None:
+            return False
+        found = read_variables(memoryview(Path(path).read_bytes()), origin=path)
+        return any(variable.name == "PK" and variable.data for variable in found)
 
     def esp_offset(self) -> int:
         """Where the ESP begins, bytes. Raises `MalformedDisk`."""

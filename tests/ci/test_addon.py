@@ -112,6 +112,7 @@ def spec_of(images: Images, name: str, debian: DebianParts) -> LaunchSpec:
         ("verity", Carrier.ROOT, "roothash= protects the root file system"),
         ("uki-252", Carrier.ADDON, "systemd-stub 252 takes no initrd add-on"),
         ("uki-252", None, "nothing carries the agent"),
+        ("uki-signed", Carrier.ADDON, "Secure Boot is on"),
         ("shim-grub", Carrier.ADDON, "is no UKI"),
         ("uki-257", Carrier.INITRD, "comes from the disk"),
         ("uki-257", Carrier.ROOT, "does not tell which partition"),
