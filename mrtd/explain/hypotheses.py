@@ -240,8 +240,8 @@ def _failed_exits(_known: Known, _: RegisterName) -> Dimension:
     Firmware logs a pair for each call (edk2 SecurityPkg, Tcg2Dxe and TdTcg2Dxe:
     OnExitBootServicesFailed). A call fails where the memory map is no longer the one that the
     caller has seen (CoreExitBootServices, CoreTerminateMemoryMap), since a driver allocated in
-    between. Linux's stub reads it again, once (efi_exit_boot_services). Seen in TPM logs, with
-    a FAT file system that edk2 202605 could write (docs/launching.md); in no TD's.
+    between. Linux's stub reads it again, once (efi_exit_boot_services). One cause is known, and
+    seen in TPM logs, in no TD's: `mrtd.qemu.exit_flush`.
     """
     called, failed = (Line(Subject.ACTION, Sha384.of(text).raw) for text in (_EXIT_CALLED, _FAILED))
 
