@@ -39,6 +39,7 @@ from mrtd.firmware.tdvf import SectionType
 from mrtd.firmware.variables import secure_boot_state
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
+from mrtd.launch.once import Once
 from mrtd.launch.spec import LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
@@ -54,6 +55,7 @@ from mrtd.registers import (
     Exact,
     RegisterName,
     Registers,
+    Sha384,
     Target,
     Unpinned,
 )
@@ -99,6 +101,7 @@ def derive(
     *,
     target: Target,
     fw_cfg: FwCfg | Unpinned,
+    once: Once | None = None,
 ) -> Derivation:
     """Derive the measurements of a direct kernel boot.
 
@@ -109,17 +112,27 @@ def derive(
         target: who takes the measurements.
         fw_cfg: what QEMU offers the firmware, or why that is not known; only looked at where
             the spec gives no blob.
+        once: what launches share that have the same files, for deriving many of them.
 
     Raises:
         InputError: an input is malformed, or contradicts the spec.
     """
+    once = once or Once()
     _check_firmware(firmware, target)
     build = _td_build(spec, firmware) if target is Target.CC else None
     # MRTD and the kernel's digest are most of the work: one core each
-    mrtd = Background(lambda: fold(build, firmware.image)) if build else None
+    mrtd = None
+    if build is not None:
+        order = build.page_order
+        mrtd = once(("MRTD", order), lambda: Background(lambda: fold(build, firmware.image)))
     header = _header_row(spec, firmware, target)
-    log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
-    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
+    boot_image = _kernel_image(spec, inputs, header, target, once)
+    cfv = once("CFV", lambda: _cfv_digest(firmware))
+    log = _firmware_log(
+        spec, inputs, firmware, target, boot_image=boot_image, cfv=cfv, fw_cfg=fw_cfg
+    )
+    data = memoryview(inputs.kernel.data)
+    kernel = once("kernel", lambda: read_kernel_facts(data, origin=inputs.kernel.name))
     log += _kernel_events(spec, inputs, firmware, kernel, target)
     rules = dict(replay(log))
     if mrtd is not None:
@@ -146,6 +159,11 @@ def derive(
 def _td_build(spec: LaunchSpec, firmware: Firmware) -> TdBuild:
     order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
     return td_build(firmware.tdvf, order)
+
+
+def _cfv_digest(firmware: Firmware) -> Sha384 | None:
+    found = firmware.tdvf.of_type(SectionType.CFV)
+    return Sha384.of(found[0].content(firmware.image)) if found else None
 
 
 def _check_firmware(firmware: Firmware, target: Target) -> None:
@@ -198,7 +216,8 @@ def _firmware_log(
     firmware: Firmware,
     target: Target,
     *,
-    header: HeaderRow,
+    boot_image: Event,
+    cfv: Sha384 | None,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""
@@ -214,16 +233,17 @@ def _firmware_log(
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
-            boot_image=_kernel_image(spec, inputs, header, target),
+            boot_image=boot_image,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,
+            cfv=cfv,
         ),
         target,
     )
 
 
 def _kernel_image(
-    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target
+    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target, once: Once
 ) -> Event:
     """The kernel as a PE image, with the setup header that the firmware sees."""
     kernel = inputs.kernel
@@ -241,7 +261,10 @@ def _kernel_image(
     return Event(
         register_of_pcr(4, target),
         EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
-        authenticode(image, origin=kernel.name, header=head),
+        once(
+            ("Authenticode", head),
+            lambda: authenticode(image, origin=kernel.name, header=head),
+        ),
         f"kernel PE image: {state}",
         Origin(InputName.KERNEL, kernel.name),
     )

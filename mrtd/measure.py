@@ -10,7 +10,8 @@ import msgspec
 
 from mrtd.firmware.identify import Firmware, examine, identify, needs_examination
 from mrtd.launch.background import Background
-from mrtd.launch.inputs import load_inputs
+from mrtd.launch.inputs import LaunchInputs, load_inputs
+from mrtd.launch.once import Once
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import Target, Unpinned
 
@@ -61,8 +62,23 @@ def measure(
     Raises:
         MrtdError: an input is wrong, or QEMU is missing, refuses the machine or fails.
     """
-    if options.vars is not None:
-        spec = _with_vars(spec, options.vars)
+    spec, inputs, firmware = read_launch(spec, folder, options, progress=progress)
+    from mrtd.derive import derive  # noqa: PLC0415 - has been imported
+
+    fw_cfg = ask_qemu(spec, firmware, options, progress=progress)
+    progress("deriving")
+    return derive(spec, inputs, firmware, target=options.target, fw_cfg=fw_cfg)
+
+
+def read_launch(
+    spec: LaunchSpec, folder: Path, options: MeasureOptions, *, progress: Progress
+) -> tuple[LaunchSpec, LaunchInputs, Firmware]:
+    """The spec as the options have it, its files, and its firmware, identified.
+
+    Raises:
+        InputError: a file cannot be read, or the firmware is not known.
+    """
+    spec = with_options(spec, options)
     progress("reading firmware, kernel and initrd")
     inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
@@ -72,7 +88,7 @@ def measure(
     )
     examined = Background(lambda: examine(image, origin=name)) if must_unpack else None
     # Importing the rules takes as long as hashing a kernel: it runs while the threads work.
-    from mrtd.derive import derive  # noqa: PLC0415
+    import mrtd.derive  # noqa: F401, PLC0415
 
     firmware = identify(
         image,
@@ -81,22 +97,37 @@ def measure(
         secure_boot=spec.firmware.secure_boot,
         examined=examined.result if examined else None,
     )
-    fw_cfg = _ask_qemu(spec, firmware, options, progress)
-    progress("deriving")
-    return derive(spec, inputs, firmware, target=options.target, fw_cfg=fw_cfg)
+    return spec, inputs, firmware
 
 
-def _with_vars(spec: LaunchSpec, path: Path) -> LaunchSpec:
-    import msgspec  # noqa: PLC0415 - the spec module has loaded it
-
-    firmware = msgspec.structs.replace(spec.firmware, vars=str(path.absolute()))
+def with_options(spec: LaunchSpec, options: MeasureOptions) -> LaunchSpec:
+    """The spec with what the options say in its place."""
+    if options.vars is None:
+        return spec
+    firmware = msgspec.structs.replace(spec.firmware, vars=str(options.vars.absolute()))
     return msgspec.structs.replace(spec, firmware=firmware)
 
 
-def _ask_qemu(
-    spec: LaunchSpec, firmware: Firmware, options: MeasureOptions, progress: Progress
+def ask_qemu(
+    spec: LaunchSpec,
+    firmware: Firmware,
+    options: MeasureOptions,
+    *,
+    progress: Progress = lambda _: None,
+    once: Once | None = None,
 ) -> FwCfg | Unpinned:
-    """The blobs that the spec does not give; or why they are not known."""
+    """The blobs that the spec does not give; or why they are not known.
+
+    Args:
+        spec: the launch.
+        firmware: its firmware.
+        options: which QEMU is asked, and whether.
+        progress: told what is being done, in a few words.
+        once: what is not to be asked again for the next launch.
+
+    Raises:
+        MrtdError: QEMU is missing, refuses the machine or fails.
+    """
     if spec.acpi.tables is not None:
         return Unpinned("the ACPI tables are given, so QEMU was not asked")
     if options.target is Target.CC and not firmware.profile.cc:
@@ -117,7 +148,7 @@ def _ask_qemu(
         )
     binary = find_qemu(options.qemu)
     progress(f"asking {binary.name} for its version")
-    version = qemu_version(binary)
+    version = (once or Once())(("QEMU", binary), lambda: qemu_version(binary))
     if not same_version(spec.vmm.version, version):
         return Unpinned(
             f"{OTHER_VERSION} {version}, the spec says {spec.vmm.version}: ACPI tables "

@@ -14,6 +14,7 @@ from mrtd.errors import InputError, MrtdError
 
 VERBS: Final = {
     "measure": "derive MRTD and RTMR0-2 of a launch spec",
+    "matrix": "derive a launch on many shapes of machine, at once",
     "inspect": "show what a firmware or kernel file is",
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",

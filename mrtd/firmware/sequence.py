@@ -60,6 +60,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
         boot_image: the event of what it starts.
         version: its version string.
         volumes: the PEI and the DXE volume, unpacked; None where it has not been unpacked.
+        cfv: digest of its CFV, where somebody has hashed that already.
     """
 
     image: memoryview
@@ -73,6 +74,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
     boot_image: Event
     version: str = ""
     volumes: tuple[memoryview, memoryview] | None = None
+    cfv: Sha384 | None = None
 
 
 def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Target) -> EventLog:
@@ -203,7 +205,7 @@ class _Sequence:
         section = self.inputs.tdvf.of_type(SectionType.CFV)[0]
         content = section.content(self.inputs.image)
         yield self.event(
-            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, Sha384.of(content),
+            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, self.inputs.cfv or Sha384.of(content),
             "CFV: variable store as built",
             Origin(
                 InputName.VARIABLES,

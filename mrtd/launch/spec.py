@@ -189,7 +189,7 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
         ) from error
     except ValueError as error:  # of tomllib, and of int() for a number of 4300 digits
         raise SpecError(f"not TOML: {error}", origin=origin) from error
-    _check(spec, origin)
+    check_spec(spec, origin)
     return spec
 
 
@@ -202,7 +202,9 @@ def read_spec_file(path: Path) -> LaunchSpec:
     return read_spec(text, origin=str(path))
 
 
-def _check(spec: LaunchSpec, origin: str) -> None:
+def check_spec(spec: LaunchSpec, origin: str) -> None:
+    """Refuse values that contradict each other. Raises `SpecError`."""
+
     def refuse(field: str, message: str, hint: str | None = None) -> SpecError:
         return SpecError(message, origin=origin, field=field, hint=hint)
 
