@@ -18,6 +18,7 @@ VERBS: Final = {
     "inspect": "show what a firmware or kernel file is",
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
+    "diff": "say which input moved which register, from A to B",
     "explain": "say why evidence is not what was expected",
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
     "trust": "show the root of trust for signatures, or fetch it anew",
