@@ -21,6 +21,7 @@ from mrtd.launch.spec import LaunchSpec
 from mrtd.launches import Measured, launch_of, shape_of
 from mrtd.reference import (
     PAYLOAD_TYPE,
+    Artifact,
     CoverageRow,
     Launch,
     ReferenceValues,
@@ -99,6 +100,26 @@ def read_values(data: bytes, *, origin: str) -> ReferenceValues:
     if "dsseEnvelope" in tree:
         return read_statement(_payload(tree["dsseEnvelope"], origin), origin=origin)
     raise MalformedDocument("holds no reference values", origin=origin, hint=_HINT)
+
+
+def read_launches(data: bytes, *, origin: str) -> tuple[Launch, ...]:
+    """The launches of a release, or the one of a measurement document.
+
+    Raises:
+        MalformedDocument: it is none of them, or a measurement document that contradicts itself.
+        MalformedStatement: reference values that break their format.
+    """
+    if _schema(data, origin).startswith(_MEASUREMENT):
+        document = read_document(data, origin=origin)
+        return (launch_of(Measured(shape_of(document.spec), document, origin)),)
+    return read_values(data, origin=origin).launches
+
+
+def read_artifacts(data: bytes, *, origin: str) -> tuple[Artifact, ...]:
+    """The files of a release; none for a measurement document. Raises as `read_launches`."""
+    if _schema(data, origin).startswith(_MEASUREMENT):
+        return ()
+    return read_values(data, origin=origin).artifacts
 
 
 def side_of_launch(launch: Launch, *, origin: str) -> Side:
