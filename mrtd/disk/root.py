@@ -83,6 +83,18 @@ def check_root(
         workers: threads; by default one for each core.
         progress: told how far the check of the data is.
     """
+    argument = protecting(cmdline, mount)
+    if isinstance(argument, RootCheck):
+        return argument
+    known = _known(argument)
+    try:
+        return _check(disk, argument, known, workers, progress)
+    except MalformedDisk as error:
+        return _answer(known, RootStatus.NOT_CHECKABLE, error.message)
+
+
+def protecting(cmdline: str, mount: Mount = "root") -> VerityArguments | RootCheck:
+    """What protects a file system according to a command line, or why nothing does."""
     found = verity_arguments(cmdline)
     arguments = [argument for argument in found if argument.mount == mount]
     if not arguments:
@@ -94,17 +106,17 @@ def check_root(
         keys = ", ".join(argument.key for argument in arguments)
         return RootCheck(RootStatus.NOT_CHECKABLE, f"several root hashes: {keys}")
     argument = arguments[0]
-    known = RootCheck(
+    if (elsewhere := _mounted_elsewhere(argument, cmdline)) is not None:
+        return _answer(_known(argument), RootStatus.NOT_MEASURED, elsewhere)
+    if argument.problem is not None:
+        return _answer(_known(argument), RootStatus.NOT_CHECKABLE, argument.problem)
+    return argument
+
+
+def _known(argument: VerityArguments) -> RootCheck:
+    return RootCheck(
         RootStatus.NOT_CHECKABLE, "", argument.key, argument.root_hash, notes=argument.notes
     )
-    if (elsewhere := _mounted_elsewhere(argument, cmdline)) is not None:
-        return _answer(known, RootStatus.NOT_MEASURED, elsewhere)
-    if argument.problem is not None:
-        return _answer(known, RootStatus.NOT_CHECKABLE, argument.problem)
-    try:
-        return _check(disk, argument, known, workers, progress)
-    except MalformedDisk as error:
-        return _answer(known, RootStatus.NOT_CHECKABLE, error.message)
 
 
 def _answer(known: RootCheck, status: RootStatus, reason: str) -> RootCheck:
