@@ -8,6 +8,7 @@
     |   |-- MalformedFirmware     a firmware image breaks its own format
     |   |-- UnknownProfile        the firmware's event profile has to be chosen by name
     |   |-- MalformedKernel       a kernel or PE image breaks its own format
+    |   |-- MalformedDisk         a disk image, its partitions or a file system break their format
     |   |-- MalformedAcpi         an ACPI blob breaks its own format
     |   |-- MalformedEventLog     an event log breaks its own format
     |   |-- MalformedDocument     a measurement document (or expected value) cannot be read
@@ -102,6 +103,10 @@ class UnknownProfile(InputError):
 
 class MalformedKernel(InputError):
     """A kernel, or the PE image that it is, does not follow its format."""
+
+
+class MalformedDisk(InputError):
+    """A disk image, partition table or file system breaks its format, or is of a refused kind."""
 
 
 class MalformedAcpi(InputError):
