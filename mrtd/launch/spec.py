@@ -21,6 +21,11 @@ from mrtd.launch.size import memory_bytes
 SCHEMA: Final = "mrtd.launch/1"
 
 
+TopologyKey = Literal[
+    "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads"
+]
+
+
 class PageOrder(StrEnum):
     """How the VMM adds and extends the pages of the initial TD (facts: host KVM and QEMU)."""
 
@@ -47,6 +52,20 @@ class Vmm(_Table, frozen=True, kw_only=True):
     page_order: PageOrder | None = None
 
 
+class NotModelled(_Table, frozen=True, kw_only=True):
+    """Something of the real machine that a measurement depends on and the spec cannot say.
+
+    Attributes:
+        code: what it is, for programs, such as ``numa_nodes``.
+        argument: the argument as it was given.
+        reason: why RTMR0 is not known with it.
+    """
+
+    code: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+    argument: str
+    reason: str
+
+
 class Machine(_Table, frozen=True, kw_only=True):
     """The virtual hardware.
 
@@ -63,10 +82,16 @@ class Machine(_Table, frozen=True, kw_only=True):
         options: machine properties as for ``-machine``, such as ``{hpet = false}``.
         devices: devices in order, each as for ``-device``. Host resources that they name
             (``drive=``, ``netdev=``, ``chardev=``) are given at launch and are not measured.
+        topology: further keys of ``-smp``, such as ``{maxcpus = 8, sockets = 1, cores = 8}``.
+        globals: device defaults, each as for ``-global``.
+        smbios: SMBIOS fields, each as for ``-smbios`` with ``type=``.
+        boot_options: as for ``-boot``, such as ``menu=on,strict=on``.
         fw_cfg: further fw_cfg items, name to text, as for ``-fw_cfg name=...,string=...``.
+        not_modelled: what a reader of machines could not say here: RTMR0 is unpinned.
     """
 
-    type: Annotated[str, msgspec.Meta(pattern=r"^(q35|pc-q35-[0-9]+\.[0-9]+)$")] = "q35"
+    # Distributions have names of their own: pc-q35-noble, pc-q35-rhel9.6.0, ubuntu's -v2 suffixes
+    type: Annotated[str, msgspec.Meta(pattern=r"^(q35|pc-q35-[A-Za-z0-9][A-Za-z0-9.-]*)$")] = "q35"
     memory: str
     vcpus: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     cpu: Annotated[str, msgspec.Meta(min_length=1)] = "host"
@@ -76,7 +101,12 @@ class Machine(_Table, frozen=True, kw_only=True):
     ) = None
     options: dict[str, bool | str] = {}
     devices: tuple[str, ...] = ()
+    topology: dict[TopologyKey, Annotated[int, msgspec.Meta(ge=1, le=4096)]] = {}
+    globals: tuple[str, ...] = ()
+    smbios: tuple[str, ...] = ()
+    boot_options: str = ""
     fw_cfg: dict[str, str] = {}
+    not_modelled: tuple[NotModelled, ...] = ()
 
 
 class Firmware(_Table, frozen=True, kw_only=True):
@@ -212,6 +242,8 @@ def _check(spec: LaunchSpec, origin: str) -> None:
     if "max-ram-below-4g" in spec.machine.options:
         # it moves the split of memory at 4 GiB, which is a rule in mrtd/firmware/td_hob.py
         raise refuse("machine.options", "max-ram-below-4g is not modelled", "leave it out")
+    if any(not text.startswith("type=") for text in spec.machine.smbios):
+        raise refuse("machine.smbios", "holds something else than type=...", "files are refused")
     if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
         raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
     texts = {
@@ -220,6 +252,9 @@ def _check(spec: LaunchSpec, origin: str) -> None:
         "machine.cpu": [spec.machine.cpu],
         "machine.options": [*spec.machine.options, *map(str, spec.machine.options.values())],
         "machine.devices": list(spec.machine.devices),
+        "machine.globals": list(spec.machine.globals),
+        "machine.smbios": list(spec.machine.smbios),
+        "machine.boot_options": [spec.machine.boot_options],
         "machine.fw_cfg": [*spec.machine.fw_cfg, *spec.machine.fw_cfg.values()],
         "boot.cmdline": [spec.boot.cmdline],
     }

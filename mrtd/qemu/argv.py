@@ -60,10 +60,17 @@ def machine_arguments(spec: LaunchSpec, *, target: Target, dump: bool) -> tuple[
         "-m",
         f"{spec.memory_bytes >> 20}M",
         "-smp",
-        str(machine.vcpus),
+        ",".join([str(machine.vcpus), *(f"{key}={n}" for key, n in machine.topology.items())]),
         "-cpu",
         _cpu(spec, dump=dump),
     ]
+    for option, values in (
+        ("-global", machine.globals),
+        ("-smbios", machine.smbios),
+        ("-boot", (machine.boot_options,) if machine.boot_options else ()),
+    ):
+        for value in values:
+            arguments += [option, value]
     for name, text in machine.fw_cfg.items():
         arguments += ["-fw_cfg", f"name={escape(name)},string={escape(text)}"]
     has_tpm = False
