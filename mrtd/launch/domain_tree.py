@@ -136,7 +136,7 @@ class _TreeBuilder:
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._doctype
         try:
-            parser.Parse(data, True)  # noqa: FBT003 - the interface has no name for it
+            parser.Parse(data, True)
         except (expat.ExpatError, ValueError, LookupError) as error:
             raise self._refuse(f"not well-formed XML: {error}") from error
         if self._root is None:

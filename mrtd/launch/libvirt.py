@@ -1,8 +1,8 @@
 """A libvirt domain as the QEMU command line that libvirt makes of it.
 
 Source: libvirt src/qemu/qemu_command.c (qemuBuildCommandLine, whose order this follows), compared
-with ``virsh domxml-to-native`` of libvirt 9.0 and 12.8. Only what defines the machine is translated;
-addresses, controllers and ports are those in the XML, which ``virsh dumpxml`` prints in full.
+with ``virsh domxml-to-native`` of libvirt 9.0 and 12.8. Only what defines the machine is
+translated; addresses and controllers are those in the XML, which ``virsh dumpxml`` prints in full.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from mrtd.launch.arguments import Argument, Influence, Treatment
 from mrtd.launch.domain_tree import Node, read_domain_tree
 from mrtd.launch.libvirt_devices import device_words
+from mrtd.launch.libvirt_places import device_option
 from mrtd.launch.libvirt_silent import SILENT
 from mrtd.launch.options import escape
 
@@ -26,6 +27,14 @@ _UNITS: Final = {
 # Switches of <features> that are machine properties, in libvirt's order.
 _MACHINE_SWITCHES: Final = (("vmport", "vmport"), ("smm", "smm"), ("ps2", "i8042"))
 _SMBIOS: Final = {"bios": "0", "system": "1", "baseBoard": "2", "chassis": "3", "oemStrings": "11"}
+_BOOT_FILES: Final = {
+    "kernel": "-kernel", "initrd": "-initrd", "cmdline": "-append", "dtb": "-dtb",
+    "shim": "-shim",
+}  # fmt: skip
+_LOADER_HINT: Final = (
+    "give what `virsh dumpxml` prints of the defined domain, or write <loader type='rom'>PATH"
+    "</loader>"
+)
 _IRQCHIPS: Final = {"qemu": "split", "kvm": "on"}
 
 
@@ -59,9 +68,11 @@ def _machine(domain: Node) -> Iterator[str]:
         raise kind.fail("is no x86_64 virtual machine")
     features = domain.child("features")
     options = [kind.get("machine", "q35"), "usb=off"]
-    for element, option in _MACHINE_SWITCHES:
-        if features.has(element) and (state := features.child(element).get("state", "on")):
-            options.append(f"{option}={state}")
+    options += [
+        f"{option}={features.child(element).get('state', 'on')}"
+        for element, option in _MACHINE_SWITCHES
+        if features.has(element)
+    ]
     if (driver := features.child("ioapic").get("driver")) in _IRQCHIPS:
         options.append(f"kernel_irqchip={_IRQCHIPS[driver]}")
     for timer in domain.child("clock").all("timer"):
@@ -137,26 +148,29 @@ def _smbios(domain: Node) -> Iterator[str]:
     mode = domain.child("os").child("smbios").get("mode")
     for info in domain.all("sysinfo"):
         if info.get("type") == "fwcfg":
-            for entry in info.all("entry"):
-                source = "file" if entry.get("file") else "string"
-                text = entry.get("file") or entry.text
-                yield from ("-fw_cfg", f"name={escape(entry.get('name'))},{source}={escape(text)}")
+            yield from _fw_cfg(info)
         elif mode == "sysinfo":
-            for part in info.children:
-                part.visited = True
-                if part.tag not in _SMBIOS:
-                    raise part.fail("is no part of SMBIOS that QEMU takes")
-                entries = [(e.get("name") or "value", e.text) for e in part.all("entry")]
-                fields = [f"type={_SMBIOS[part.tag]}"]
-                yield from ("-smbios", ",".join(
-                    [*fields, *(f"{name}={escape(text)}" for name, text in entries)]))  # fmt: skip
+            yield from _sysinfo(info)
     if mode == "host":
         yield from ("-smbios", "file=the host's own SMBIOS tables")
     if domain.has("genid"):
-        yield from (
-            "-device",
-            json.dumps({"driver": "vmgenid", "guid": domain.child("genid").text}),
-        )
+        yield from device_option("vmgenid", {"guid": domain.child("genid").text})
+
+
+def _fw_cfg(info: Node) -> Iterator[str]:
+    for entry in info.all("entry"):
+        file = entry.get("file")
+        value = f"file={escape(file)}" if file else f"string={escape(entry.text)}"
+        yield from ("-fw_cfg", f"name={escape(entry.get('name'))},{value}")
+
+
+def _sysinfo(info: Node) -> Iterator[str]:
+    for part in info.children:
+        part.visited = True
+        if part.tag not in _SMBIOS:
+            raise part.fail("is no part of SMBIOS that QEMU takes")
+        fields = [f"{e.get('name') or 'value'}={escape(e.text)}" for e in part.all("entry")]
+        yield from ("-smbios", ",".join([f"type={_SMBIOS[part.tag]}", *fields]))
 
 
 def _power(domain: Node) -> Iterator[str]:
@@ -167,22 +181,8 @@ def _power(domain: Node) -> Iterator[str]:
 
 def _boot(domain: Node) -> Iterator[str]:
     system = domain.child("os")
-    loader = system.child("loader")
-    if system.get("firmware") and not loader.text:
-        raise system.fail(
-            "the host chooses the firmware", "@firmware",
-            hint="give what `virsh dumpxml` prints of the defined domain, or write "
-            "<loader type='rom'>PATH</loader>",
-        )  # fmt: skip
-    if loader.get("type", "rom") != "rom":
-        raise loader.fail(
-            f"type {loader.get('type')!r}: a TD's firmware is memory that is measured, not flash",
-            "@type", hint="<loader type='rom'>, without <nvram>",
-        )  # fmt: skip
-    if loader.text:
-        yield from ("-bios", loader.text)
-    options = []
-    menu = system.child("bootmenu")
+    yield from _firmware(system)
+    menu, options = system.child("bootmenu"), []
     if enable := menu.get("enable"):
         options.append(f"menu={'on' if enable == 'yes' else 'off'}")
     if timeout := menu.get("timeout"):
@@ -190,10 +190,23 @@ def _boot(domain: Node) -> Iterator[str]:
     if timeout := system.child("bios").get("rebootTimeout"):
         options.append(f"reboot-timeout={timeout}")
     yield from ("-boot", ",".join([*options, "strict=on"]))
-    for element, option in (("kernel", "-kernel"), ("initrd", "-initrd"), ("cmdline", "-append"),
-                            ("dtb", "-dtb"), ("shim", "-shim")):  # fmt: skip
+    for element, option in _BOOT_FILES.items():
         if system.has(element) and (text := system.child(element).text):
             yield from (option, text)
+
+
+def _firmware(system: Node) -> Iterator[str]:
+    loader = system.child("loader")
+    if system.get("firmware") and not loader.text:
+        raise system.fail("the host chooses the firmware", "@firmware", hint=_LOADER_HINT)
+    if (kind := loader.get("type", "rom")) != "rom":
+        raise loader.fail(
+            f"type {kind!r}: a TD's firmware is memory that is measured, not flash",
+            "@type",
+            hint="<loader type='rom'>, without <nvram>",
+        )
+    if loader.text:
+        yield from ("-bios", loader.text)
 
 
 def _security(domain: Node) -> Iterator[str]:

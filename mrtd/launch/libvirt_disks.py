@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mrtd.launch.domain_tree import Node
-from mrtd.launch.libvirt_places import BootOrder, device_option, pci_place, usb_place
+from mrtd.launch.libvirt_places import BootOrder, Properties, device_option, pci_place, usb_place
 
 _FILES: Final = {"file": "file", "block": "dev"}
 _DRIVERS: Final = {"file": "file", "block": "host_device"}
@@ -33,35 +33,48 @@ def disk_words(disk: Node, _: int, order: BootOrder) -> Iterator[str]:
         yield from _image(disk, name, read_only=read_only)
         drive["drive"] = name
     own = {**drive, "id": f"{bus}-{name}", **boot}
-    address = disk.child("address")
     suffix = "cd" if device == "cdrom" else "hd"
     if bus == "virtio":
         model = disk.get("model", "virtio").removeprefix("virtio")
         yield from device_option(f"virtio-blk-pci{model}", {**own, **pci_place(disk)})
-    elif bus == "sata":
-        controller = address.number("controller")
-        where = f"sata{controller}" if controller else "ide"
-        yield from device_option(
-            f"ide-{suffix}", {**own, "bus": f"{where}.{address.number('unit')}"}
-        )
-    elif bus == "scsi":
-        where = f"scsi{address.number('controller')}.0"
-        yield from device_option(f"scsi-{suffix}", {
-            **own, "bus": where, "channel": address.number("bus"),
-            "scsi-id": address.number("target"), "lun": address.number("unit"),
-        })  # fmt: skip
     elif bus == "usb":
         yield from device_option("usb-storage", {**own, **usb_place(disk)})
-    elif bus == "nvme":
-        where = f"nvme{address.number('controller')}"
-        yield from device_option(
-            "nvme-ns", {**own, "bus": where, "nsid": address.number("unit") + 1}
-        )
-    elif bus == "fdc":
-        unit = address.number("unit")
-        yield from device_option("floppy", {**own, "bus": "fdc0.0", "unit": unit})
+    elif bus in _ON_CONTROLLER:
+        driver, place = _ON_CONTROLLER[bus]
+        yield from device_option(driver.format(suffix), {**own, **place(disk.child("address"))})
     else:
         raise disk.fail(f"bus {bus!r} is not translated", "/target@bus")
+
+
+def _sata(address: Node) -> Properties:
+    controller = address.number("controller")
+    where = f"sata{controller}" if controller else "ide"
+    return {"bus": f"{where}.{address.number('unit')}"}
+
+
+def _scsi(address: Node) -> Properties:
+    return {
+        "bus": f"scsi{address.number('controller')}.0",
+        "channel": address.number("bus"),
+        "scsi-id": address.number("target"),
+        "lun": address.number("unit"),
+    }
+
+
+def _nvme(address: Node) -> Properties:
+    return {"bus": f"nvme{address.number('controller')}", "nsid": address.number("unit") + 1}
+
+
+def _floppy(address: Node) -> Properties:
+    return {"bus": "fdc0.0", "unit": address.number("unit")}
+
+
+_ON_CONTROLLER: Final = {
+    "sata": ("ide-{}", _sata),
+    "scsi": ("scsi-{}", _scsi),
+    "nvme": ("nvme-ns", _nvme),
+    "fdc": ("floppy", _floppy),
+}
 
 
 def _image(disk: Node, name: str, *, read_only: bool) -> Iterator[str]:

@@ -9,6 +9,9 @@ from typing import Final
 from mrtd.launch.domain_tree import Node
 
 Properties = dict[str, object]
+TRANSITION: Final = {"virtio-transitional": "-transitional",
+                     "virtio-non-transitional": "-non-transitional"}  # fmt: skip
+"""What a virtio device's model says of the generations that it serves."""
 DEFINE_FIRST: Final = "`virsh define` it, and give what `virsh dumpxml` prints then"
 
 
@@ -79,3 +82,10 @@ def usb_place(device: Node) -> Properties:
     bus = address.number("bus")
     port = {"port": address.get("port")} if address.get("port") else {}
     return {"bus": "usb.0" if bus == 0 else f"usb{bus}.0", **port}
+
+
+def known_model(device: Node, known: Mapping[str, str], model: str) -> str:
+    """QEMU's name for a model of libvirt's. Raises `SpecError`."""
+    if model not in known:
+        raise device.fail(f"model {model!r} is not translated", "@model", hint=DEFINE_FIRST)
+    return known[model]

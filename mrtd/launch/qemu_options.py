@@ -111,9 +111,6 @@ LOUD: Final = {
                      "a device of its own: write it as -device isa-debugcon,chardev=..."),
     "fda": Loud(True, "floppy", Influence.ACPI, "the DSDT describes the drives"),
     "fdb": Loud(True, "floppy", Influence.ACPI, "the DSDT describes the drives"),
-    "incoming": Loud(True, "migration", Influence.MRTD,
-                     "the machine's state comes from another host"),
-    "loadvm": Loud(True, "migration", Influence.MRTD, "the machine's state comes from a snapshot"),
     "numa": Loud(True, "numa_nodes", Influence.ACPI,
                  "SRAT and SLIT describe nodes; their memory back ends are the host's"),
     "option-rom": Loud(True, "option_rom", Influence.OPTION_ROM,
@@ -129,6 +126,8 @@ LOUD: Final = {
 
 REFUSED: Final = {
     "dtb": "a device tree changes the kernel's setup data, which is not modelled",
+    "incoming": "the machine's state comes from another host: nothing is launched",
+    "loadvm": "the machine's state comes from a snapshot: nothing is launched",
     "pflash": "a TD's firmware is memory that is measured, not flash: -bios",
     "readconfig": "options are in a file of the host: give /proc/PID/cmdline and say what the "
     "file holds as options",
@@ -170,12 +169,13 @@ REFUSED_OBJECTS: Final = {
     "igvm-cfg": "an IGVM file defines the initial TD, which is not modelled",
 }
 
+_PHYSICAL: Final = (
+    "its BARs, and so the PCI window in the DSDT, and its option ROM are the physical device's"
+)
 # Devices whose like in the dump cannot be made without the host's hardware.
 LOUD_DEVICES: Final = {
-    "vfio-pci": ("passthrough_device", "its BARs, and so the PCI window in the DSDT, and its "
-                 "option ROM are the physical device's"),
-    "vfio-pci-nohotplug": ("passthrough_device", "its BARs and option ROM are the physical "
-                           "device's"),
+    "vfio-pci": ("passthrough_device", _PHYSICAL),
+    "vfio-pci-nohotplug": ("passthrough_device", _PHYSICAL),
     "pc-dimm": ("memory_device", "SRAT and the DSDT describe memory that can be plugged"),
     "nvdimm": ("memory_device", "NFIT and the DSDT describe it"),
     "virtio-mem-pci": ("memory_device", "the memory map and SRAT describe it"),

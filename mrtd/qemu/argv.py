@@ -12,8 +12,9 @@ import re
 from typing import Final
 
 from mrtd.errors import SpecError
+from mrtd.launch.options import escape
 from mrtd.launch.spec import LaunchSpec
-from mrtd.qemu.devices import escape, parse_device
+from mrtd.qemu.devices import parse_device
 from mrtd.registers import Target
 
 TPM_ID: Final = "tpm0"
@@ -71,6 +72,7 @@ def machine_arguments(spec: LaunchSpec, *, target: Target, dump: bool) -> tuple[
     ):
         for value in values:
             arguments += [option, value]
+    arguments += ["-serial", "null"] * machine.serial_ports
     for name, text in machine.fw_cfg.items():
         arguments += ["-fw_cfg", f"name={escape(name)},string={escape(text)}"]
     has_tpm = False
