@@ -139,6 +139,9 @@ def derive(
         rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
+    for item in spec.machine.not_modelled:
+        for register in item.registers:
+            rules[RegisterName(register)] = Unpinned(f"{item.argument}: {item.reason}")
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
     derivation = Derivation(
         spec=spec,

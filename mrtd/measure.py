@@ -132,6 +132,9 @@ def ask_qemu(
         return Unpinned("the ACPI tables are given, so QEMU was not asked")
     if options.target is Target.CC and not firmware.profile.cc:
         return Unpinned("the firmware extends no RTMR")
+    if spec.machine.not_modelled:
+        names = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
+        return Unpinned(f"the machine has what its spec cannot say: {names}")
     if not options.ask_qemu:
         return Unpinned("no acpi.tables are given, and QEMU was not to be asked (--qemu none)")
     # only a launch that asks QEMU pays for importing what starts it

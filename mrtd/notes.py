@@ -48,6 +48,7 @@ def notes_of(derivation: Derivation) -> tuple[Note, ...]:
         *_kernel(derivation),
         *_registers(derivation),
         *_vmm(derivation),
+        *_machine(derivation),
         *_coverage(derivation),
     ]
     return tuple(sorted(notes, key=lambda note: list(Level).index(note.level)))
@@ -128,6 +129,11 @@ def _vmm(d: Derivation) -> Iterator[Note]:
     if version_tuple(version) < FIRST_UPSTREAM_TDX:
         yield Note(Level.WARNING, "not_upstream_tdx", f"upstream QEMU {version} cannot launch a "
                    "TD (10.1 is the first that can): this describes a patched host")  # fmt: skip
+
+
+def _machine(d: Derivation) -> Iterator[Note]:
+    for item in d.spec.machine.not_modelled:
+        yield Note(Level.WARNING, item.code, f"{item.argument}: {item.reason}")
 
 
 def _coverage(d: Derivation) -> Iterator[Note]:

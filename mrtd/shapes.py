@@ -143,7 +143,7 @@ def _changed(fields: dict[str, Any], settings: dict[str, str], origin: str) -> L
             origin=origin,
             hint="docs/launch-spec.md lists every key",
         ) from error
-    check_spec(spec, origin)
+    check_spec(spec, origin=origin)
     return spec
 
 
