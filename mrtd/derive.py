@@ -79,6 +79,7 @@ class Derivation(msgspec.Struct, frozen=True):
         inputs: the files, with their digests.
         coverage: which input is measured where.
         notes: what a reader has to know.
+        cmdline: the kernel's command line; None if it is not known.
     """
 
     spec: LaunchSpec
@@ -92,6 +93,7 @@ class Derivation(msgspec.Struct, frozen=True):
     inputs: tuple[InputFile, ...]
     coverage: tuple[Coverage, ...]
     notes: tuple[Note, ...]
+    cmdline: str | None = None
 
 
 def derive(
@@ -155,6 +157,7 @@ def derive(
         inputs=inputs.described(),
         coverage=direct_boot_coverage(spec, log, rules, target),
         notes=(),
+        cmdline=spec.direct.cmdline,
     )
     return replace(derivation, notes=notes_of(derivation))
 

@@ -128,15 +128,8 @@ def ask_qemu(
     Raises:
         MrtdError: QEMU is missing, refuses the machine or fails.
     """
-    if spec.acpi.tables is not None:
-        return Unpinned("the ACPI tables are given, so QEMU was not asked")
-    if options.target is Target.CC and not firmware.profile.cc:
-        return Unpinned("the firmware extends no RTMR")
-    if spec.machine.not_modelled:
-        names = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
-        return Unpinned(f"the machine has what its spec cannot say: {names}")
-    if not options.ask_qemu:
-        return Unpinned("no acpi.tables are given, and QEMU was not to be asked (--qemu none)")
+    if (reason := _not_asked(spec, firmware, options)) is not None:
+        return Unpinned(reason)
     # only a launch that asks QEMU pays for importing what starts it
     from mrtd.qemu.argv import phys_bits_known  # noqa: PLC0415
     from mrtd.qemu.fw_cfg import dump  # noqa: PLC0415
@@ -169,3 +162,17 @@ def ask_qemu(
         ),
         timeout=options.timeout,
     )
+
+
+def _not_asked(spec: LaunchSpec, firmware: Firmware, options: MeasureOptions) -> str | None:
+    """Why QEMU is not asked; None if it is."""
+    if spec.acpi.tables is not None:
+        return "the ACPI tables are given, so QEMU was not asked"
+    if options.target is Target.CC and not firmware.profile.cc:
+        return "the firmware extends no RTMR"
+    if spec.machine.not_modelled:
+        names = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
+        return f"the machine has what its spec cannot say: {names}"
+    if not options.ask_qemu:
+        return "no acpi.tables are given, and QEMU was not to be asked (--qemu none)"
+    return None

@@ -19,6 +19,7 @@ VERBS: Final = {
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
     "diff": "say which input moved which register, from A to B",
+    "audit": "say which input of a launch no register covers, and what to do",
     "rederive": "derive a release's figures again from its inputs, and compare",
     "explain": "say why evidence is not what was expected",
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
