@@ -18,7 +18,7 @@ import msgspec
 from mrtd.disk.image import Disk
 from mrtd.disk.verity import ALGORITHMS, VerityTable, check_table, format_uuid, read_superblock
 from mrtd.disk.verity_cmdline import Mount, VerityArguments, parameters, verity_arguments
-from mrtd.disk.verity_tree import Progress, TreeMismatch, verify_tree
+from mrtd.disk.verity_tree import Progress, TreeMismatch, VerityTree, verify_tree
 from mrtd.disk.volumes import Volume, list_volumes, named
 from mrtd.errors import MalformedDisk
 
@@ -80,7 +80,7 @@ def check_root(
         disk: the disk that it is on.
         cmdline: the kernel's command line, as it is measured.
         mount: which file system.
-        workers: threads; by default one for each core.
+        workers: processes that hash; by default one for each core.
         progress: told how far the check of the data is.
     """
     argument = protecting(cmdline, mount)
@@ -163,9 +163,8 @@ def _check(
         return _answer(
             known, RootStatus.MISMATCH, f"the root hash is not a digest of {table.algorithm}"
         )
-    wrong = verify_tree(
-        data.slice(disk), tree, table, bytes.fromhex(digest), workers=workers, progress=progress
-    )
+    whole = VerityTree(data.slice(disk), tree, table)
+    wrong = verify_tree(whole, bytes.fromhex(digest), workers=workers, progress=progress)
     if wrong is None:
         return _answer(known, RootStatus.VERIFIED, f"{data} is what {argument.key} says")
     known = msgspec.structs.replace(known, mismatch=wrong)
