@@ -73,9 +73,14 @@ def _open(path: Path) -> int:
 
 def _reopened(path: Path, size: int, identity: tuple[int, int]) -> HostFile:
     """The same file in another process, open until that ends."""
-    file = _described(_open(path), path)
-    if (file.size, file.identity) != (size, identity):
-        raise MalformedDisk("is not the file that it was", origin=file.origin)
+    descriptor = _open(path)
+    try:
+        file = _described(descriptor, path)
+        if (file.size, file.identity) != (size, identity):
+            raise MalformedDisk("is not the file that it was", origin=file.origin)
+    except MalformedDisk:
+        os.close(descriptor)
+        raise
     return file
 
 

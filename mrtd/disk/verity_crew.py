@@ -5,18 +5,17 @@ A worker opens the disk's files again by their names, and makes sure that they a
 
 from __future__ import annotations
 
-import ctypes
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from mrtd.errors import MalformedDisk
+
+if TYPE_CHECKING:  # they take as long to import as all of a measurement's modules
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 _PR_SET_PDEATHSIG: Final = 1  # Linux include/uapi/linux/prctl.h
 _AHEAD: Final = 3
@@ -47,6 +46,9 @@ class Crew:
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
+            from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - see above
+            from multiprocessing import get_context  # noqa: PLC0415
+
             # a fork would copy locks that other threads of this process hold
             self._pool = ProcessPoolExecutor(
                 workers, get_context("spawn"), initializer=_adopt, initargs=(tree,)
@@ -77,16 +79,24 @@ class Crew:
             yield piece[1] + piece[2], self._answer(piece, future)
 
     def _submit(self, piece: Piece) -> Future[int | None] | None:
+        if self._pool is None:
+            return None
+        from concurrent.futures import BrokenExecutor  # noqa: PLC0415
+
         try:
-            return self._pool.submit(_check, piece) if self._pool is not None else None
-        except BrokenProcessPool:
+            return self._pool.submit(_check, piece)
+        except BrokenExecutor:
             return None
 
     def _answer(self, piece: Piece, future: Future[int | None] | None) -> int | None:
         """What a worker says; if it could not, what is found here, or raised."""
+        if future is None:
+            return self._tree.first_wrong(*piece)
+        from concurrent.futures import BrokenExecutor  # noqa: PLC0415
+
         try:
-            answer = _UNANSWERED if future is None else future.result()
-        except BrokenProcessPool:  # as where __main__ cannot be imported again
+            answer = future.result()
+        except BrokenExecutor:  # as where __main__ cannot be imported again
             answer = _UNANSWERED
         return self._tree.first_wrong(*piece) if answer == _UNANSWERED else answer
 
@@ -98,6 +108,8 @@ _ADOPTED: Final[list[Tree]] = []
 
 def _adopt(tree: Tree) -> None:
     """Begin as a worker, which ends with the process that started it."""
+    import ctypes  # noqa: PLC0415 - in workers only
+
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user means the process that started it
     _ADOPTED[:] = [tree]
