@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from mrtd.errors import SpecError
 from mrtd.firmware.identify import Firmware, examine, identify, needs_examination
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import LaunchSpec, PayloadBoot
 from mrtd.registers import Target, Unpinned
+from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -63,6 +65,8 @@ def measure(
     """
     if options.vars is not None:
         spec = _with_vars(spec, options.vars)
+    if isinstance(spec.boot, PayloadBoot):
+        return _measure_payload(spec, spec.boot, folder, options, progress)
     progress("reading firmware, kernel and initrd")
     inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
@@ -86,6 +90,18 @@ def measure(
     return derive(spec, inputs, firmware, target=options.target, fw_cfg=fw_cfg)
 
 
+def _measure_payload(
+    spec: LaunchSpec, boot: PayloadBoot, folder: Path, options: MeasureOptions, progress: Progress
+) -> Derivation:
+    from mrtd.derive_payload import derive_payload  # noqa: PLC0415 - as above
+
+    if options.target is not Target.CC:
+        raise SpecError("td-shim measures nothing into a TPM", origin="launch spec",
+                        field="boot.kind", hint="use target cc")  # fmt: skip
+    progress("reading firmware and kernel, deriving")
+    return derive_payload(spec, boot, folder)
+
+
 def _with_vars(spec: LaunchSpec, path: Path) -> LaunchSpec:
     import msgspec  # noqa: PLC0415 - the spec module has loaded it
 
@@ -93,19 +109,26 @@ def _with_vars(spec: LaunchSpec, path: Path) -> LaunchSpec:
     return msgspec.structs.replace(spec, firmware=firmware)
 
 
+def _not_to_be_asked(spec: LaunchSpec, firmware: Firmware, options: MeasureOptions) -> str:
+    """Why no QEMU has to be asked, or can be; empty where one is."""
+    codes = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
+    reasons = {
+        "the ACPI tables are given, so QEMU was not asked": spec.acpi.tables is not None,
+        "the firmware extends no RTMR": options.target is Target.CC and not firmware.profile.cc,
+        vmm_profile(spec.vmm).tables: True,
+        f"the machine has what its spec cannot say: {codes}": bool(codes),
+        "no acpi.tables are given, and QEMU was not to be asked (--qemu none)":
+            not options.ask_qemu,
+    }  # fmt: skip
+    return next((reason for reason, holds in reasons.items() if holds and reason), "")
+
+
 def _ask_qemu(
     spec: LaunchSpec, firmware: Firmware, options: MeasureOptions, progress: Progress
 ) -> FwCfg | Unpinned:
     """The blobs that the spec does not give; or why they are not known."""
-    if spec.acpi.tables is not None:
-        return Unpinned("the ACPI tables are given, so QEMU was not asked")
-    if options.target is Target.CC and not firmware.profile.cc:
-        return Unpinned("the firmware extends no RTMR")
-    if spec.machine.not_modelled:
-        names = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
-        return Unpinned(f"the machine has what its spec cannot say: {names}")
-    if not options.ask_qemu:
-        return Unpinned("no acpi.tables are given, and QEMU was not to be asked (--qemu none)")
+    if reason := _not_to_be_asked(spec, firmware, options):
+        return Unpinned(reason)
     # only a launch that asks QEMU pays for importing what starts it
     from mrtd.qemu.argv import phys_bits_known  # noqa: PLC0415
     from mrtd.qemu.fw_cfg import dump  # noqa: PLC0415
