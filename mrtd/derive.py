@@ -44,9 +44,7 @@ from mrtd.launch.spec import LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
-    QEMU_SECTION_TYPES,
     HeaderRow,
-    default_page_order,
     header_patched,
 )
 from mrtd.registers import (
@@ -59,6 +57,7 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
+from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
@@ -120,7 +119,7 @@ def derive(
         InputError: an input is malformed, or contradicts the spec.
     """
     once = once or Once()
-    _check_firmware(firmware, target)
+    check_firmware(spec, firmware, target)
     build = _td_build(spec, firmware) if target is Target.CC else None
     # MRTD and the kernel's digest are most of the work: one core each
     mrtd = None
@@ -163,7 +162,7 @@ def derive(
 
 
 def _td_build(spec: LaunchSpec, firmware: Firmware) -> TdBuild:
-    order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
+    order = spec.vmm.page_order or page_order_row(spec.vmm).order
     return td_build(firmware.tdvf, order)
 
 
@@ -172,20 +171,28 @@ def _cfv_digest(firmware: Firmware) -> Sha384 | None:
     return Sha384.of(found[0].content(firmware.image)) if found else None
 
 
-def _check_firmware(firmware: Firmware, target: Target) -> None:
+def check_firmware(spec: LaunchSpec, firmware: Firmware, target: Target) -> None:
+    """Refuse an image that this VMM does not launch, or that its profile does not fit.
+
+    Raises:
+        SpecError: the VMM refuses a section, or the target does not fit.
+        MalformedFirmware: what its profile measures is missing.
+    """
+    vmm = vmm_profile(spec.vmm)
     for section in firmware.tdvf.sections:
-        if section.type not in QEMU_SECTION_TYPES and target is Target.CC:
+        if section.type not in vmm.sections and target is Target.CC:
+            taken = ", ".join(kind.name for kind in sorted(vmm.sections))
             raise SpecError(
-                f"QEMU refuses TDVF section {section.index} of type {section.type.name}",
+                f"{vmm.name} refuses TDVF section {section.index} of type {section.type.name}",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
-                hint="vmm.kind = 'qemu' launches TDVFs with BFV, CFV, TD_HOB and TEMP_MEM sections",
+                hint=f"vmm.kind = {vmm.kind!r} launches images with sections {taken}",
             )
-        if section.augmented and target is Target.CC:
+        if section.augmented and vmm.adds_augmented and target is Target.CC:
             # qemu hw/i386/tdvf.c ignores the attribute and adds the pages
             raise SpecError(
-                f"TDVF section {section.index} is PAGE.AUG, and QEMU adds it at build time all "
-                "the same: image and VMM disagree about its MRTD",
+                f"TDVF section {section.index} is PAGE.AUG, and {vmm.name} adds it at build time "
+                "all the same: image and VMM disagree about its MRTD",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
             )
@@ -205,6 +212,9 @@ def _check_firmware(firmware: Firmware, target: Target) -> None:
 
 
 def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+    if not vmm_profile(spec.vmm).patches_header:
+        vmm = vmm_profile(spec.vmm)
+        return HeaderRow((0,), (0,), None, None, False, f"{vmm.name} hands over the file as it is")
     row = header_patched(
         spec.vmm.version,
         confidential=target is Target.CC,
@@ -234,6 +244,7 @@ def _firmware_log(
             image=firmware.image,
             tdvf=firmware.tdvf,
             memory=spec.memory_bytes,
+            hob_unknown=vmm_profile(spec.vmm).hob,
             variables=firmware.variables,
             secure_boot=secure_boot_state(firmware.variables, supported=firmware.secure_boot),
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),

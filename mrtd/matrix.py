@@ -6,7 +6,7 @@ shapes --derive_shapes--> Matrix: a measurement document for each, and what an a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,12 +18,14 @@ from mrtd.errors import MrtdError, SpecError
 from mrtd.firmware.profiles import Step
 from mrtd.launch.inputs import LaunchInputs, with_blobs
 from mrtd.launch.once import Once
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.launches import Measured, launch_of, tool
 from mrtd.measure import (
     DEFAULT_OPTIONS,
     MeasureOptions,
     Progress,
     ask_qemu,
+    measure,
     read_launch,
     with_options,
 )
@@ -112,14 +114,13 @@ def derive_shapes(
     shapes = tuple(
         msgspec.structs.replace(shape, spec=with_options(shape.spec, options)) for shape in shapes
     )
-    _, inputs, firmware = read_launch(shapes[0].spec, folder, options, progress=progress)
-    bench = _Bench(inputs, firmware, folder, options)
+    derived = _deriver(shapes[0].spec, folder, options, progress)
     total = len(shapes)
     if all(shape.spec.acpi.tables is not None for shape in shapes):
         workers = 1  # nothing to wait for: threads would only take turns
     results: list[ShapeResult] = []
     with sigterm_unwinds(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        futures = [pool.submit(bench.result, shape) for shape in shapes]
+        futures = [pool.submit(derived, shape) for shape in shapes]
         try:
             for number, future in enumerate(futures, 1):
                 results.append(_named(future, shapes[number - 1]))
@@ -147,6 +148,20 @@ def reference_values(matrix: Matrix, release: Release) -> ReferenceValues:
         launches=tuple(launches),
         artifacts=(),
     )
+
+
+def _deriver(
+    spec: LaunchSpec, folder: Path, options: MeasureOptions, progress: Progress
+) -> Callable[[Shape], ShapeResult]:
+    """What derives one shape after the other; direct boots share their files."""
+    if isinstance(spec.boot, DirectBoot):
+        _, inputs, firmware = read_launch(spec, folder, options, progress=progress)
+        return _Bench(inputs, firmware, folder, options).result
+
+    def alone(shape: Shape) -> ShapeResult:
+        return ShapeResult(shape, to_document(measure(shape.spec, folder, options)), {})
+
+    return alone
 
 
 class _Bench:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from mrtd.errors import SpecError
 from mrtd.firmware.identify import Firmware, examine, identify, needs_examination
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import LaunchInputs, load_inputs
 from mrtd.launch.once import Once
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import LaunchSpec, PayloadBoot
 from mrtd.registers import Target, Unpinned
+from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -62,6 +64,8 @@ def measure(
     Raises:
         MrtdError: an input is wrong, or QEMU is missing, refuses the machine or fails.
     """
+    if isinstance(spec.boot, PayloadBoot):
+        return _measure_payload(with_options(spec, options), spec.boot, folder, options, progress)
     spec, inputs, firmware = read_launch(spec, folder, options, progress=progress)
     from mrtd.derive import derive  # noqa: PLC0415 - has been imported
 
@@ -100,6 +104,32 @@ def read_launch(
     return spec, inputs, firmware
 
 
+def _measure_payload(
+    spec: LaunchSpec, boot: PayloadBoot, folder: Path, options: MeasureOptions, progress: Progress
+) -> Derivation:
+    from mrtd.derive_payload import derive_payload  # noqa: PLC0415 - as above
+
+    if options.target is not Target.CC:
+        raise SpecError("td-shim measures nothing into a TPM", origin="launch spec",
+                        field="boot.kind", hint="use target cc")  # fmt: skip
+    progress("reading firmware and kernel, deriving")
+    return derive_payload(spec, boot, folder)
+
+
+def _not_to_be_asked(spec: LaunchSpec, firmware: Firmware, options: MeasureOptions) -> str:
+    """Why no QEMU has to be asked, or can be; empty where one is."""
+    codes = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
+    reasons = {
+        "the ACPI tables are given, so QEMU was not asked": spec.acpi.tables is not None,
+        "the firmware extends no RTMR": options.target is Target.CC and not firmware.profile.cc,
+        vmm_profile(spec.vmm).tables: True,
+        f"the machine has what its spec cannot say: {codes}": bool(codes),
+        "no acpi.tables are given, and QEMU was not to be asked (--qemu none)":
+            not options.ask_qemu,
+    }  # fmt: skip
+    return next((reason for reason, holds in reasons.items() if holds and reason), "")
+
+
 def with_options(spec: LaunchSpec, options: MeasureOptions) -> LaunchSpec:
     """The spec with what the options say in its place."""
     if options.vars is None:
@@ -128,7 +158,7 @@ def ask_qemu(
     Raises:
         MrtdError: QEMU is missing, refuses the machine or fails.
     """
-    if (reason := _not_asked(spec, firmware, options)) is not None:
+    if reason := _not_to_be_asked(spec, firmware, options):
         return Unpinned(reason)
     # only a launch that asks QEMU pays for importing what starts it
     from mrtd.qemu.argv import phys_bits_known  # noqa: PLC0415
@@ -162,17 +192,3 @@ def ask_qemu(
         ),
         timeout=options.timeout,
     )
-
-
-def _not_asked(spec: LaunchSpec, firmware: Firmware, options: MeasureOptions) -> str | None:
-    """Why QEMU is not asked; None if it is."""
-    if spec.acpi.tables is not None:
-        return "the ACPI tables are given, so QEMU was not asked"
-    if options.target is Target.CC and not firmware.profile.cc:
-        return "the firmware extends no RTMR"
-    if spec.machine.not_modelled:
-        names = ", ".join(dict.fromkeys(item.code for item in spec.machine.not_modelled))
-        return f"the machine has what its spec cannot say: {names}"
-    if not options.ask_qemu:
-        return "no acpi.tables are given, and QEMU was not to be asked (--qemu none)"
-    return None

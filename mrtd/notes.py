@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mrtd.coverage import CoverageStatus
+from mrtd.firmware.tdvf import SectionType
 from mrtd.firmware.variables import SecureBoot, secure_boot_state
+from mrtd.launch.spec import PayloadBoot
 from mrtd.qemu.vmm import (
     FIRST_UPSTREAM_TDX,
     OTHER_VERSION,
-    default_page_order,
     version_tuple,
 )
 from mrtd.registers import Target, Unpinned
+from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -45,7 +47,7 @@ def notes_of(derivation: Derivation) -> tuple[Note, ...]:
     """All notes of a derivation, alarms first."""
     notes = [
         *_firmware(derivation),
-        *_kernel(derivation),
+        *(() if isinstance(derivation.spec.boot, PayloadBoot) else _kernel(derivation)),
         *_registers(derivation),
         *_vmm(derivation),
         *_machine(derivation),
@@ -108,6 +110,10 @@ def _registers(d: Derivation) -> Iterator[Note]:
             "QEMU version and the host's physical address width; MRTD, RTMR1 and RTMR2 do not, "
             "except that a patched kernel header moves with memory below 2.75 GiB",
         )
+    in_mrtd = (
+        {step.section.type for step in d.build.steps if step.section.extended} if d.build else ()
+    )
+    if d.target is Target.CC and SectionType.PAYLOAD not in in_mrtd:
         yield Note(Level.INFO, "mrtd_is_firmware", "MRTD identifies the firmware only; the image "
                    "is MRTD + RTMR0 + RTMR1 + RTMR2")  # fmt: skip
     machine = d.spec.machine
@@ -121,12 +127,15 @@ def _vmm(d: Derivation) -> Iterator[Note]:
     if d.target is not Target.CC:
         return
     version = d.spec.vmm.version
-    row = default_page_order(version)
-    if d.spec.vmm.page_order is None:
+    row = page_order_row(d.spec.vmm) if d.spec.vmm.page_order is None else None
+    vmm = vmm_profile(d.spec.vmm)
+    if row is not None:
         level = Level.INFO if row.upstream else Level.WARNING
-        yield Note(level, "page_order_default", f"page order {row.order}, the default for QEMU "
-                   f"{version}: {row.source}")  # fmt: skip
-    if version_tuple(version) < FIRST_UPSTREAM_TDX:
+        yield Note(level, "page_order_default", f"page order {row.order}, the default for "
+                   f"{vmm.name} {version}: {row.source}")  # fmt: skip
+    for text in filter(None, (vmm.hob, vmm.tables)):
+        yield Note(Level.WARNING, "vmm_not_modelled", text)
+    if vmm.kind == "qemu" and version_tuple(version) < FIRST_UPSTREAM_TDX:
         yield Note(Level.WARNING, "not_upstream_tdx", f"upstream QEMU {version} cannot launch a "
                    "TD (10.1 is the first that can): this describes a patched host")  # fmt: skip
 

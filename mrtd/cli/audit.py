@@ -20,7 +20,7 @@ _DESCRIPTION: Final = """\
 List every input of a launch (firmware, variables, ACPI, fw_cfg, SMBIOS, kernel,
 command line, initrd, each disk and partition, shared folders, channels) with
 the register and the event that cover it, or say that nothing does, what follows
-and what to do. What is looked for stands in docs/audit-rules.md, and in --rules.
+and what to do. docs/audit-rules.md and --rules say what is looked for.
 """
 _EPILOG: Final = """\
 examples:
@@ -34,8 +34,8 @@ examples:
   mrtd audit launch.toml --sarif > audit.sarif
   mrtd audit --rules                        the rules, with risk and remedy
 
-exit codes: 0 done; 1 a finding of --fail-on LEVEL or worse that is not accepted;
-2 bad input
+exit codes: 0 done; 1 a finding of --fail-on LEVEL or worse that nobody
+accepted; 2 bad input
 """
 
 

@@ -26,8 +26,8 @@ examples:
                                             a release's bundle or its statement
   mrtd rederive reference.json inputs/ --shape q35-2cpu-2gib
   mrtd rederive reference.json inputs/ --acpi blobs
-                                            ACPI blobs of mrtd matrix --save-acpi
-                                            where QEMU of that version is missing
+                                            blobs of mrtd matrix --save-acpi,
+                                            where that QEMU is not at hand
 
 MATCH: derived the same. DIFFERS: did not; what would explain it is said.
 NOT CHECKED: an input is missing (which digest is said), or the document's ACPI

@@ -52,6 +52,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
         image: the firmware image.
         tdvf: its TDX metadata.
         memory: guest memory, bytes.
+        hob_unknown: why the VMM's TD HOB is not the one that follows from that; empty if it is.
         variables: those of its CFV.
         secure_boot: state of the SecureBoot variable.
         acpi: the ACPI files in the order measured.
@@ -72,6 +73,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
     fw_cfg: tuple[NamedBlob, ...]
     smbios: NamedBlob
     boot_image: Event
+    hob_unknown: str = ""
     version: str = ""
     volumes: tuple[memoryview, memoryview] | None = None
     cfv: Sha384 | None = None
@@ -128,10 +130,13 @@ class _Sequence:
 
     def td_hob(self) -> Iterator[Event]:
         where = f"machine.memory, {self.inputs.memory:#x} bytes; TDVF sections"
+        unknown = self.inputs.hob_unknown
         yield self.event(
             1,
             EventType.EV_EFI_HANDOFF_TABLES2,
-            Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
+            Unpinned(unknown)
+            if unknown
+            else Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
             "TD HOB: memory map",
             Origin(InputName.MEMORY, where),
         )

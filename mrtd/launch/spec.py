@@ -44,13 +44,14 @@ class Vmm(_Table, frozen=True, kw_only=True):
     """Who launches the VM.
 
     Attributes:
-        kind: the virtual machine monitor; ``qemu`` is upstream's or a distribution's QEMU on KVM.
+        kind: the virtual machine monitor, a row of ``mrtd/vmm_profiles.py``; ``qemu`` is
+            upstream's or a distribution's QEMU on KVM.
         version: the version that launches, such as ``10.1.0``; fewer parts match any rest.
         page_order: how pages of the initial TD are added and measured; by default the one of the
-            VMM profile (``mrtd/qemu/vmm.py``).
+            VMM profile.
     """
 
-    kind: Literal["qemu"]
+    kind: Literal["qemu", "qemu-canonical", "cloud-hypervisor", "gce"]
     version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}$")]
     page_order: PageOrder | None = None
 
@@ -99,7 +100,9 @@ class Machine(_Table, frozen=True, kw_only=True):
     """
 
     # Distributions have names of their own: pc-q35-noble, pc-q35-rhel9.6.0, ubuntu's -v2 suffixes
-    type: Annotated[str, msgspec.Meta(pattern=r"^(q35|pc-q35-[A-Za-z0-9][A-Za-z0-9.-]*)$")] = "q35"
+    type: Annotated[
+        str, msgspec.Meta(pattern=r"^(q35|pc-q35-([0-9]+\.[0-9]+|[a-z][A-Za-z0-9.-]*))$")
+    ] = "q35"
     memory: str
     vcpus: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     cpu: Annotated[str, msgspec.Meta(min_length=1)] = "host"

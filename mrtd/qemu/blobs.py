@@ -21,6 +21,7 @@ from mrtd.launch.inputs import LaunchInputs, LoadedFile
 from mrtd.launch.options import split_option
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import Unpinned
+from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.firmware.identify import Firmware
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _BOOT_MENU: Final = "BootMenu"
 _BOOT_ORDER: Final = "bootorder"
+_ALWAYS: Final = (_BOOT_MENU, _BOOT_ORDER)
 # qemu hw/i386/x86-common.c: -kernel adds the boot ROM in front of all other boot devices
 _DIRECT_BOOT_ORDER: Final = b"/rom@genroms/linuxboot_dma.bin\0"
 _NO_BOOT_MENU: Final = bytes(2)
@@ -125,6 +127,8 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
     Without QEMU they follow from the spec, as long as no device changes them.
     """
     if isinstance(fw_cfg, Unpinned):
+        if vmm_profile(spec.vmm).tables or spec.machine.not_modelled:
+            return tuple(NamedBlob(name, fw_cfg, "not known") for name in _ALWAYS)
         return _items_of_spec(spec)
     items = {**fw_cfg.files, _BOOT_MENU: fw_cfg.boot_menu}
     where = f"QEMU {fw_cfg.qemu_version} fw_cfg"
