@@ -22,6 +22,8 @@ _MAX_FOLDER: Final = 65536 * ENTRY  # fatgen103: a folder has at most 65536 entr
 _MAX_FILES: Final = 1 << 16
 """Of a walk; the ESP of a real machine has a few hundred."""
 _MAX_DEPTH: Final = 64
+_MAX_CLUSTERS: Final = 1 << 21
+"""Of a file: 1 GiB with clusters of 512 bytes. What is kept of a chain is bounded by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class FatVolume:
         needed = -(-most // layout.cluster)
         if needed > layout.clusters and not entry.directory:
             raise self._fail(f"has {entry.size} bytes, more than the volume", path)
+        if needed > _MAX_CLUSTERS:
+            raise self._fail(f"has more than {_MAX_CLUSTERS} clusters", path)
         chain: list[int] = []
         seen: set[int] = set()
         cluster: int | None = entry.cluster
