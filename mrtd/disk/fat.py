@@ -70,7 +70,8 @@ class FatVolume:
         Raises:
             MalformedDisk: also if a cluster belongs to two of them.
         """
-        owners: dict[int, str] = {}
+        owners: dict[int, int] = {}
+        paths: list[str] = []
         waiting: list[tuple[str, FatEntry | None]] = [("", None)]
         count = 0
         while waiting:
@@ -83,16 +84,15 @@ class FatVolume:
                 count += 1
                 if count > _MAX_FILES:
                     raise self._fail(f"more than {_MAX_FILES} files", path)
-                self._own(owners, entry, path)
+                paths.append(path)
+                for cluster in self._chain(entry, path):
+                    if (owner := owners.setdefault(cluster, count)) != count:
+                        other = paths[owner - 1]
+                        raise self._fail(f"cluster {cluster} belongs to {other!r} as well", path)
                 yield path, entry
                 if entry.directory:
                     inner.append((path, entry))
             waiting += reversed(inner)
-
-    def _own(self, owners: dict[int, str], entry: FatEntry, path: str) -> None:
-        for cluster in self._chain(entry, path):
-            if (other := owners.setdefault(cluster, path)) != path:
-                raise self._fail(f"cluster {cluster} belongs to {other!r} as well", path)
 
     def _find(self, path: str) -> FatEntry | None:
         found = self._lookup(path)
