@@ -7,7 +7,8 @@ stands in ``docs/disk-images.md``.
     with open_disk(Path("image.qcow2"), "qcow2") as disk:
         gpt = read_gpt(disk)
         event = gpt.event_data()
-        loader = open_fat(disk, *gpt.extent(find_esp(gpt))).read("EFI/BOOT/BOOTX64.EFI")
+        esp = open_fat(disk, *gpt.extent(find_esp(gpt)))
+        loader = esp.read("EFI/BOOT/BOOTX64.EFI", limit=1 << 28)
 """
 
 from __future__ import annotations

@@ -73,14 +73,10 @@ def _open(path: Path) -> int:
 
 def _reopened(path: Path, size: int, identity: tuple[int, int]) -> HostFile:
     """The same file in another process, open until that ends."""
-    descriptor = _open(path)
-    try:
-        file = _described(descriptor, path)
-        if (file.size, file.identity) != (size, identity):
-            raise MalformedDisk("is not the file that it was", origin=file.origin)
-    except MalformedDisk:
-        os.close(descriptor)
-        raise
+    file = _described(_open(path), path)
+    if (file.size, file.identity) != (size, identity):
+        os.close(file.descriptor)
+        raise MalformedDisk("is not the file that it was", origin=file.origin)
     return file
 
 

@@ -123,7 +123,7 @@ def _mounted_elsewhere(argument: VerityArguments, cmdline: str) -> str | None:
     if argument.key == "dm-mod.create":
         if device in {argument.device, "/dev/dm-0"}:
             return None
-    elif device in {None, "gpt-auto", argument.device}:
+    elif device in {None, argument.device}:
         return None
     return (
         f"{key}={device} does not name the protected device, {argument.device}"

@@ -87,6 +87,7 @@ def test_the_esp_of_a_disk_is_found_by_any_table() -> None:
     mbr[450] = 0xEF
     mbr[454:462] = (4).to_bytes(4, "little") + blocks.to_bytes(4, "little")
     mbr[510:512] = b"\x55\xaa"
+    mbr[:3] = b"\xeb\x63\x90"  # as GRUB's boot code begins
     assert everything(open_esp(MemoryDisk(bytes(mbr) + volume))) == FILES
     assert everything(open_esp(MemoryDisk(volume))) == FILES
     mbr[450] = 0x83

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures import gpt as fixture
+from fixtures.fat import build_fat
 from fixtures.gpt import ESP, LINUX, Partition, build_gpt, seal
 from mrtd.disk import find_esp, open_disk, open_esp, read_gpt
 from mrtd.disk.volumes import list_volumes
 from mrtd.errors import MalformedDisk
 from mrtd.eventlog.gpt import read_gpt as read_event
-from tests.disk.images import MIB, MemoryDisk, Piece, gpt_image, run
+from tests.disk.images import MIB, MemoryDisk, Piece, counted_reads, gpt_image, run
 from tests.strategies import hostile, refused
 
 TWO = (Partition(8, 20, ESP, "ESP"), None, Partition(21, 40, LINUX, "größe", attributes=5))
@@ -66,6 +67,20 @@ def test_a_table_of_sgdisk(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+def test_a_large_disk_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = bytes(build_fat({"EFI/BOOT/BOOTX64.EFI": b"loader" * 900}, bits=16).data)
+    image = gpt_image(tmp_path / "disk.raw", Piece(volume, "ef00"))
+    with image.open("r+b") as file:
+        file.truncate(10 << 30)
+    run("sgdisk", "--move-second-header", image)
+    sizes = counted_reads(monkeypatch)
+    with open_disk(image, "raw") as disk:
+        assert read_gpt(disk).notes == ()
+        assert open_esp(disk).read("efi/boot/bootx64.efi", MIB) == b"loader" * 900
+        assert [str(volume) for volume in list_volumes(disk)] == ["partition 1 (vfat)"]
+    assert 0 < sum(sizes) < MIB
+
+
 def test_a_disk_that_grew_is_told(tmp_path: Path) -> None:
     image = gpt_image(tmp_path / "disk.raw", Piece(bytes(MIB), "ef00"))
     with image.open("r+b") as file:
@@ -87,6 +102,7 @@ def test_the_backup_is_used_and_told_but_never_measured(at: int) -> None:
     assert [entry.number for entry in gpt.entries] == [1, 3]
     with pytest.raises(MalformedDisk, match="repairs"):
         gpt.event_data()
+    assert [volume.number for volume in list_volumes(MemoryDisk(bytes(made)))] == [1, 3]
 
 
 def test_a_damaged_backup_is_told() -> None:

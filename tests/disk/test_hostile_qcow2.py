@@ -131,6 +131,25 @@ def test_tables_lead_to_clusters_of_the_file(table: str, value: int, said: str) 
         read_all(bytes(made))
 
 
+@pytest.mark.parametrize(
+    ("entry", "bitmap", "said"),
+    [
+        (1 << 63 | 1 << 17, 1 << 32 | 1, "both zero and not"),
+        (0, 1, "or nowhere"),
+        (1 << 63 | 1 << 17 | 1, 1, "both zero and not"),
+        (1 << 62 | 1 << 17, 1, "subclusters of a compressed cluster"),
+    ],
+)
+def test_subclusters_that_contradict_themselves_are_refused(
+    entry: int, bitmap: int, said: str
+) -> None:
+    features = fixture.EXTENDED_L2
+    made = build_qcow2(Image({0: bytes(16384)}, 1 << 21, bits=14, features=features))
+    made[32768:32784] = entry.to_bytes(8, "big") + bitmap.to_bytes(8, "big")
+    with pytest.raises(MalformedDisk, match=said):
+        read_all(bytes(made))
+
+
 def test_a_table_that_is_its_own_data_ends() -> None:
     made = build_qcow2(IMAGE)
     made[1024:1032] = (1 << 63 | 1024).to_bytes(8, "big")

@@ -188,6 +188,7 @@ def test_devices_may_be_named(rooted: tuple[Path, VerityPair], cmdline: str) -> 
         ("root=LABEL=root", "not measured", "no dm-verity root hash"),
         ("usrhash={hash}", "not measured", "protects another"),
         ("roothash={hash} root=LABEL=root", "not measured", "LABEL=root does not name"),
+        ("roothash={hash} root=gpt-auto", "not measured", "gpt-auto does not name"),
         ("{create}", "not measured", "no root= names"),
         ("{create} root=/dev/vda1", "not measured", "does not name"),
         ("quiet -- roothash={hash}", "not measured", "no dm-verity root hash"),
