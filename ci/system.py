@@ -40,6 +40,9 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "shellcheck": Tool("shellcheck", "shellcheck"),
     "chromium": Tool("chromium", "chromium"),
     "wrk": Tool("wrk", "wrk"),
+    # what makes a QEMU command line of a domain, without a daemon; the second has its QEMU driver
+    "virsh": Tool("virsh", "libvirt-clients"),
+    "libvirt": Tool("libvirtd", "libvirt-daemon-system"),
 }
 
 
