@@ -125,7 +125,7 @@ def derive(
         rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
-    for item in spec.machine.not_modelled:
+    for item in spec.machine.not_modelled if target is Target.CC else ():
         for register in item.registers:
             rules[RegisterName(register)] = Unpinned(f"{item.argument}: {item.reason}")
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
