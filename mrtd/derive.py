@@ -46,6 +46,7 @@ from mrtd.qemu.vmm import (
     HeaderRow,
     header_patched,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import (
     LAUNCH_REGISTERS,
     ZERO,
@@ -55,7 +56,6 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
-from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg

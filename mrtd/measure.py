@@ -13,8 +13,8 @@ from mrtd.firmware.identify import Firmware, examine, identify, needs_examinatio
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
 from mrtd.launch.spec import LaunchSpec, PayloadBoot
+from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Target, Unpinned
-from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation

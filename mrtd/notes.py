@@ -17,8 +17,8 @@ from mrtd.qemu.vmm import (
     OTHER_VERSION,
     version_tuple,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import Target, Unpinned
-from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation

@@ -15,7 +15,7 @@ from mrtd.qemu.vmm import (
     header_patched,
     same_version,
 )
-from mrtd.vmm_profiles import VMM_PROFILES, page_order_row
+from mrtd.qemu.vmm_profiles import VMM_PROFILES, page_order_row
 
 VERSIONS = ["7.2.0", "8.2.2", "9.2.1", "10.0.0", "10.1.3", "10.2.0", "11.1.3"]
 

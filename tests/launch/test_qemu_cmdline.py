@@ -262,6 +262,8 @@ def test_our_own_command_line_reads_back(tmp_path: Path) -> None:
 
 _WORDS = [f"-{name}" for name in (*MODELLED, *SILENT, *LOUD, *REFUSED)] + ["-zzz", "--m"]
 _VALUES = [
+    '{"driver":["x"],"node-name":"a","file":{"driver":[]},"read-only":[]}',
+    '{"qom-type":{},"id":[]}',
     "", "q35", "1G", "4", "{", '{"driver":"x"}', "x,y=z", "none", "node-name=a,driver=raw,file=a",
     "type=1", "file=x,if=virtio,format=raw", "driver=x", "on", "name=a,string=b", "tdx-guest",
 ]  # fmt: skip
