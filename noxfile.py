@@ -130,8 +130,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def oracle(session: nox.Session) -> None:
-    """Compare with foreign programs: lief (Authenticode), virt-firmware (firmware, variables)."""
+    """Compare with foreign programs: lief (Authenticode), virt-firmware (firmware), libvirt."""
     _install(session, "test", "oracle", extras="ci,service")
+    session.run("python", "-m", "ci.system", "qemu", "virsh", "libvirt")
     session.run("python", "-m", "ci.packages")
     _pytest(session, "-m", "oracle", *session.posargs)
 

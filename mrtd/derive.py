@@ -47,6 +47,7 @@ from mrtd.qemu.vmm import (
     HeaderRow,
     header_patched,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import (
     LAUNCH_REGISTERS,
     ZERO,
@@ -57,7 +58,6 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
-from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
@@ -140,7 +140,7 @@ def derive(
         rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
-    for item in spec.machine.not_modelled:
+    for item in spec.machine.not_modelled if target is Target.CC else ():
         for register in item.registers:
             rules[RegisterName(register)] = Unpinned(f"{item.argument}: {item.reason}")
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))

@@ -23,6 +23,7 @@ from mrtd.launch.inputs import LoadedFile, read_file
 from mrtd.launch.spec import LaunchSpec, PayloadBoot
 from mrtd.notes import notes_of
 from mrtd.qemu.vmm import HeaderRow
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import (
     LAUNCH_REGISTERS,
     ZERO,
@@ -33,7 +34,6 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
-from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 _HINT: Final = "paths are relative to the spec's folder"
 _ELF: Final = b"\x7fELF"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mrtd.document import MeasurementDocument, to_document
 from mrtd.eventlog import EventType
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import LaunchSpec, Machine, TopologyKey
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -51,14 +51,14 @@ def facts_of_spec(spec: LaunchSpec, files: Mapping[str, str]) -> dict[str, str]:
 
     facts = {
         "memory": f"{spec.memory_bytes:#x} bytes",
-        "vcpus": str(machine.vcpus),
+        "vcpus": f"{machine.vcpus} {_items(machine.topology)}".rstrip(),
         "devices": "; ".join(machine.devices) or _NONE,
-        "machine_options": f"{machine.type} {_items(machine.options)}".rstrip(),
+        "machine_options": _machine_options(machine),
         "cpu": machine.cpu,
         "fw_cfg": _items(machine.fw_cfg) or _NONE,
         "qemu_version": spec.vmm.version,
         "acpi": digest("acpi.tables", "acpi.rsdp", "acpi.loader"),
-        "smbios": digest("smbios.measured"),
+        "smbios": "; ".join((digest("smbios.measured"), *machine.smbios)),
         "firmware": digest("firmware.vars", "firmware.path"),
         "kernel": digest("boot.kernel", "boot.payload"),
         "initrd": digest("boot.initrd"),
@@ -71,5 +71,14 @@ def facts_of_spec(spec: LaunchSpec, files: Mapping[str, str]) -> dict[str, str]:
     return facts
 
 
-def _items(values: dict[str, bool] | dict[str, str] | dict[str, bool | str]) -> str:
+def _machine_options(machine: Machine) -> str:
+    """The machine's type, and what belongs to no device."""
+    parts = [machine.type, _items(machine.options), *machine.globals, machine.boot_options]
+    if machine.serial_ports:
+        parts.append(f"serial_ports={machine.serial_ports}")
+    parts += [f"not modelled: {item.argument}" for item in machine.not_modelled]
+    return " ".join(part for part in parts if part)
+
+
+def _items(values: Mapping[TopologyKey, int] | Mapping[str, str] | Mapping[str, bool | str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))

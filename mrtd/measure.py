@@ -14,8 +14,8 @@ from mrtd.launch.background import Background
 from mrtd.launch.inputs import LaunchInputs, load_inputs
 from mrtd.launch.once import Once
 from mrtd.launch.spec import LaunchSpec, PayloadBoot
+from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Target, Unpinned
-from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation

@@ -17,8 +17,8 @@ from mrtd.qemu.vmm import (
     OTHER_VERSION,
     version_tuple,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import Target, Unpinned
-from mrtd.vmm_profiles import page_order_row, vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -102,7 +102,7 @@ def _registers(d: Derivation) -> Iterator[Note]:
                        f"{rule.reason}")  # fmt: skip
             if OTHER_VERSION in rule.reason:
                 yield Note(Level.WARNING, "qemu_version_differs", rule.reason)
-    if d.target is Target.CC:
+    if d.target is Target.CC and not vmm_profile(d.spec.vmm).tables:
         yield Note(
             Level.INFO,
             "rtmr0_floats",
@@ -118,7 +118,8 @@ def _registers(d: Derivation) -> Iterator[Note]:
                    "is MRTD + RTMR0 + RTMR1 + RTMR2")  # fmt: skip
     machine = d.spec.machine
     host_cpu = machine.cpu.split(",")[0] in {"host", "max"}
-    if host_cpu and machine.phys_bits is None and d.spec.acpi.tables is None:
+    asked = d.spec.acpi.tables is None and not vmm_profile(d.spec.vmm).tables
+    if host_cpu and machine.phys_bits is None and asked:
         yield Note(Level.WARNING, "phys_bits_unknown", "cpu = 'host' without machine.phys_bits: "
                    "the 64-bit PCI window in the ACPI tables is the host's")  # fmt: skip
 

@@ -8,7 +8,6 @@ The comparison is that of `mrtd.compare`; here its rows become what a release no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import msgspec
 
@@ -17,9 +16,6 @@ from mrtd.depends import TEXTS
 from mrtd.registers import Exact, RegisterName
 from mrtd.releases import ReleaseSide, ShapeSide
 from mrtd.side import Side
-
-# Given as files, or asked of QEMU: where RTMR0 is the same, so are their bytes.
-_BLOBS: Final = {"acpi", "smbios"}
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -147,7 +143,8 @@ def _shape(before: ShapeSide, after: ShapeSide) -> ShapeDiff:
     seen = {cause.code for one in moved for cause in one.causes}
     outcomes = {register.name: register.outcome for register in comparison.registers}
     if outcomes.get(RegisterName.RTMR0) is Outcome.MATCH:
-        seen |= _BLOBS
+        # given as files, or asked of QEMU: where RTMR0 is the same, so are the measured bytes
+        seen |= {"acpi"} if _other_smbios(before.side, after.side) else {"acpi", "smbios"}
     return ShapeDiff(
         moved=moved,
         unseen=tuple(one for one in _changed(before.side, after.side) if one.code not in seen),
@@ -158,6 +155,12 @@ def _shape(before: ShapeSide, after: ShapeSide) -> ShapeDiff:
             if register.outcome is Outcome.NOT_COMPARED
         ),
     )
+
+
+def _other_smbios(before: Side, after: Side) -> bool:
+    """Whether SMBIOS fields differ, not all of which are measured."""
+    specs = [side.spec for side in (before, after) if side.spec is not None]
+    return len({spec.machine.smbios for spec in specs}) > 1
 
 
 def _moved(register: RegisterComparison, comparison: Comparison) -> Moved:

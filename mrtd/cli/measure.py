@@ -26,12 +26,13 @@ examples:
                                             compare one register (96 hex digits)
   mrtd measure launch.toml --strict         exit 1 if a register says nothing
   mrtd measure launch.toml --qemu none      do not ask QEMU: RTMR0 is unpinned
-  virsh dumpxml td | mrtd measure --libvirt - --vmm-version 10.1.0 --phys-bits 46
+  virsh dumpxml td | mrtd measure --libvirt - --vmm-version 10.1.0
                                             a libvirt domain
-  mrtd measure --qemu-cmdline /proc/4711/cmdline --vmm-version 10.1.0 --print-spec
-                                            a running QEMU, as a launch spec
+  mrtd measure --qemu-cmdline /proc/4711/cmdline --vmm-version 10.1.0 \\
+      --print-spec                          a running QEMU, as a launch spec
 
-docs/launch-spec.md describes the spec, docs/machines.md domains and command lines.
+docs/launch-spec.md describes the spec; docs/machines.md domains and command
+lines.
 """
 
 

@@ -47,7 +47,10 @@ _VIRTIO_INPUT: Final = {"tablet": "virtio-tablet-pci", "mouse": "virtio-mouse-pc
 def device_words(domain: Node) -> list[str]:
     """The options for all devices. Raises `SpecError`."""
     devices = domain.child("devices")
-    order = BootOrder([boot.get("dev") for boot in domain.child("os").all("boot")])
+    kinds = [boot.get("dev") for boot in domain.child("os").all("boot")]
+    if not kinds and not any(device.has("boot") for device in devices.children):
+        kinds = ["hd"]  # virDomainDefPostParse; `virsh dumpxml` prints it
+    order = BootOrder(kinds)
     words = [word for iommu in devices.all("iommu") for word in _iommu(iommu)]
     words += controller_words(list(devices.all("controller")))
     for kind, translate in _IN_ORDER.items():

@@ -130,6 +130,10 @@ class MachineParts:
         """The error for an argument."""
         return SpecError(f"{text}: {message}", origin=self.origin, hint=hint)
 
+    def next_sata(self) -> int:
+        """The first port of the built-in SATA that no option has taken."""
+        return sum("bus=ide." in device for device in self.board)
+
     def finish(self, host: HostFacts) -> Iterator[Argument]:
         """What only the whole command line tells."""
         if not self.nodefaults:

@@ -5,6 +5,7 @@ Source: QEMU blockdev.c (drive_new: which device an interface makes), qapi/block
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     Handler = Callable[[MachineParts, str, str], Iterator[Argument]]
 
 _FILE_DRIVERS: Final = frozenset({"file", "host_device", "host_cdrom"})
+_NOT_LOCAL: Final = "no local image; ACPI tables show its device only"
+# qemu block.c path_has_protocol: letters and a colon in front of any slash
+_PROTOCOL: Final = re.compile(r"[^/:]+:")
+_INDEX: Final = re.compile(r"[0-5]")
 _MAX_NODES: Final = 64  # a chain of block nodes
 
 
@@ -34,8 +39,8 @@ def drive(parts: MachineParts, value: str, text: str) -> Iterator[Argument]:
         # drive_new adds the device behind all that -device names
         parts.late.append(f"virtio-blk-pci,drive={escape(name)}")
     elif kind == "ide":
-        unit = int(index) if (index := pairs.get("index", "")).isdecimal() and len(index) < 3 else (
-            sum("bus=ide." in device for device in parts.board))  # fmt: skip
+        index = pairs.get("index", "")
+        unit = int(index) if _INDEX.fullmatch(index) else parts.next_sata()
         device = "ide-cd" if pairs.get("media") == "cdrom" else "ide-hd"
         parts.board.append(f"{device},drive={escape(name)},bus=ide.{unit}")
     elif kind != "none":
@@ -57,9 +62,8 @@ def disk_letter(unit: int, *, device: str) -> Handler:
 def _image(
     parts: MachineParts, name: str, path: str, format_: str, *, readonly: bool, text: str
 ) -> Iterator[Argument]:
-    if path.startswith(("json:", "nbd:", "rbd:", "http:", "https:", "iscsi:", "ssh:")) or not path:
-        yield Argument(text, Treatment.NO_INFLUENCE, Influence.NONE,
-                       "no local image; ACPI tables show its device only")  # fmt: skip
+    if not path or _PROTOCOL.match(path):
+        yield Argument(text, Treatment.NO_INFLUENCE, Influence.NONE, _NOT_LOCAL)
         return
     parts.images[name] = Image(path, format_, readonly, text)
 
@@ -74,13 +78,19 @@ def blockdev(parts: MachineParts, value: str, text: str) -> Iterator[Argument]:
     if not isinstance(name, str):
         raise parts.refuse(text, "names no node")
     parts.nodes[name] = node
-    path = _path_of(parts, node.get("file") if node.get("driver") not in _FILE_DRIVERS else node)
-    format_ = node.get("driver") if node.get("driver") not in _FILE_DRIVERS else "raw"
-    if path is None or not isinstance(format_, str):
-        yield Argument(text, Treatment.NO_INFLUENCE, Influence.NONE,
-                       "no local image; ACPI tables show its device only")  # fmt: skip
+    driver = _text(node, "driver")
+    is_file = driver in _FILE_DRIVERS
+    path = _path_of(parts, node if is_file else node.get("file"))
+    if path is None:
+        yield Argument(text, Treatment.NO_INFLUENCE, Influence.NONE, _NOT_LOCAL)
         return
-    parts.images[name] = Image(path, format_, node.get("read-only") in {True, "on"}, text)
+    read_only = node.get("read-only") is True or _text(node, "read-only") == "on"
+    parts.images[name] = Image(path, "raw" if is_file else driver, read_only, text)
+
+
+def _text(node: Mapping[str, object], key: str) -> str:
+    value = node.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _path_of(parts: MachineParts, node: object) -> str | None:
@@ -90,9 +100,8 @@ def _path_of(parts: MachineParts, node: object) -> str | None:
             node = parts.nodes.get(node)
         if not isinstance(node, Mapping):
             return None
-        if node.get("driver") in _FILE_DRIVERS:
-            path = node.get("filename")
-            return path if isinstance(path, str) else None
+        if _text(node, "driver") in _FILE_DRIVERS:
+            return _text(node, "filename") or None
         node = node.get("file")
     return None
 

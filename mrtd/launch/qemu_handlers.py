@@ -82,14 +82,17 @@ def _machine(parts: MachineParts, value: str, text: str) -> Iterator[Argument]:
 
 
 def _memory(parts: MachineParts, value: str, text: str) -> Iterator[Argument]:
+    hotplug: list[str] = []
     for key, item in split_option(value, implied="size"):
         if key == "size":
             parts.memory = _bytes(parts, item, text)
         elif key in {"slots", "maxmem"}:
-            yield from warning(f"-m {key}={item}", "memory_hotplug", Influence.ACPI,
-                               "SRAT and the DSDT describe memory that can be plugged")  # fmt: skip
+            hotplug.append(f"{key}={item}")
         else:
             raise parts.refuse(text, f"{key!r} is no key of -m")
+    if hotplug:
+        yield from warning(f"-m {','.join(hotplug)}", "memory_hotplug", Influence.ACPI,
+                           "SRAT and the DSDT describe memory that can be plugged")  # fmt: skip
     yield from modelled(text, Influence.TD_HOB, "machine.memory")
 
 

@@ -44,7 +44,7 @@ class Vmm(_Table, frozen=True, kw_only=True):
     """Who launches the VM.
 
     Attributes:
-        kind: the virtual machine monitor, a row of ``mrtd/vmm_profiles.py``; ``qemu`` is
+        kind: the virtual machine monitor, a row of ``mrtd/qemu/vmm_profiles.py``; ``qemu`` is
             upstream's or a distribution's QEMU on KVM.
         version: the version that launches, such as ``10.1.0``; fewer parts match any rest.
         page_order: how pages of the initial TD are added and measured; by default the one of the

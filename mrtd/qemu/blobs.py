@@ -20,8 +20,8 @@ from mrtd.firmware.smbios import measured_table, with_processor_id
 from mrtd.launch.inputs import LaunchInputs, LoadedFile
 from mrtd.launch.options import split_option
 from mrtd.launch.spec import LaunchSpec
+from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Unpinned
-from mrtd.vmm_profiles import vmm_profile
 
 if TYPE_CHECKING:
     from mrtd.firmware.identify import Firmware
