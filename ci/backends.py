@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from mrtd.errors import SpecError
+from mrtd.launch.options import escape
 from mrtd.launch.spec import DirectBoot, Disk, DiskBoot, LaunchSpec, PayloadBoot
-from mrtd.qemu.devices import escape, parse_device, stand_ins
+from mrtd.qemu.devices import parse_device, stand_ins
 
 FIXED: Final = ("-display", "none", "-no-reboot", "-S", "-mon", "chardev=qmp,mode=control")
 TPM: Final = ("-tpmdev", "emulator,id=tpm0,chardev=tpm")

@@ -18,9 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from ci import fuzz_disk
 from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
+from fixtures.domains import MANY, build_domain
 from fixtures.quotes import build_quote
 from fixtures.tdvf import build_tdvf
 from fixtures.varstore import GLOBAL, Variable, build_varstore
@@ -41,6 +43,7 @@ from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
+from mrtd.launch.machines import HostFacts, read_command_line, read_domain
 from mrtd.launch.spec import read_spec
 from mrtd.reference import read_statement
 from mrtd.reference.strict_json import read_json
@@ -142,6 +145,14 @@ def _sigstore() -> LateSigstore:
     return LateSigstore(load_trust_root())
 
 
+def _domain(data: bytes) -> None:
+    read_domain(data, origin="fuzz", host=_HOST)
+
+
+def _command_line(data: bytes) -> None:
+    read_command_line(data, origin="fuzz", host=_HOST)
+
+
 @dataclass(frozen=True, slots=True)
 class _Always:
     """A `Fetch` with one answer."""
@@ -219,6 +230,13 @@ tags = ["v1"]
 """
 _JWKS: Final = b'{"keys":[{"kty":"RSA","kid":"a","n":"' + b"_" * 342 + b'8","e":"AQAB"}]}'
 
+_HOST: Final = HostFacts(version="10.1", boot_disk="d", disk_formats={"d": "raw"})
+_COMMAND_LINE: Final = b"""\
+qemu -nodefaults -machine q35,hpet=off -m 4G -smp 2,sockets=2 -cpu host,phys-bits=46 \\
+ -bios OVMF.fd -drive if=none,id=d,file=a,format=raw -device virtio-blk-pci,drive=d,bootindex=1 \\
+ -blockdev '{"driver":"raw","node-name":"e","file":{"driver":"file","filename":"b"}}' \\
+ -device '{"driver":"ide-cd","drive":"e"}' -object tdx-guest,id=t -serial stdio -numa node
+"""
 _IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
 _SPEC: Final = b"""\
 schema = "mrtd.launch/1"
@@ -241,11 +259,18 @@ _BUNDLE: Final = encode_bundle(
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
+    "command-line": FuzzTarget(_command_line, (_COMMAND_LINE,)),
     "device-path": FuzzTarget(
         lambda data: str(read_device_path(data, origin="fuzz", error=MalformedEventLog)),
         (b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\1\x7f\xff\4\0",),
     ),
+    "domain": FuzzTarget(_domain, (build_domain(), build_domain(devices=MANY, direct=True))),
     "event-body": FuzzTarget(_body, _body_seeds()),
+    "disk-fat": FuzzTarget(fuzz_disk.fuzz_fat, fuzz_disk.FAT_SEEDS),
+    "disk-gpt": FuzzTarget(fuzz_disk.fuzz_gpt, fuzz_disk.GPT_SEEDS),
+    "disk-qcow2": FuzzTarget(fuzz_disk.fuzz_qcow2, fuzz_disk.QCOW2_SEEDS),
+    "disk-verity": FuzzTarget(fuzz_disk.fuzz_verity, fuzz_disk.VERITY_SEEDS),
+    "disk-verity-cmdline": FuzzTarget(fuzz_disk.fuzz_verity_cmdline, fuzz_disk.CMDLINE_SEEDS),
     "gpt": FuzzTarget(read_gpt, (_body_seeds()[1][4:],)),
     "json-log": FuzzTarget(
         lambda data: read_json_log(data, origin="fuzz"),

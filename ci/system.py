@@ -49,6 +49,9 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "sbsign": Tool("sbsign", "sbsigntool"),
     "veritysetup": Tool("veritysetup", "cryptsetup-bin"),
     "mksquashfs": Tool("mksquashfs", "squashfs-tools"),
+    # what makes a QEMU command line of a domain, without a daemon; the second has its QEMU driver
+    "virsh": Tool("virsh", "libvirt-clients"),
+    "libvirt": Tool("libvirtd", "libvirt-daemon-system"),
 }
 
 

@@ -39,21 +39,22 @@ from mrtd.firmware.tdvf import SectionType
 from mrtd.firmware.variables import secure_boot_state
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
+from mrtd.launch.once import Once
 from mrtd.launch.spec import LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
-    QEMU_SECTION_TYPES,
     HeaderRow,
-    default_page_order,
     header_patched,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import (
     LAUNCH_REGISTERS,
     ZERO,
     Exact,
     RegisterName,
     Registers,
+    Sha384,
     Target,
     Unpinned,
 )
@@ -77,6 +78,7 @@ class Derivation(msgspec.Struct, frozen=True):
         inputs: the files, with their digests.
         coverage: which input is measured where.
         notes: what a reader has to know.
+        cmdline: the kernel's command line; None if it is not known.
     """
 
     spec: LaunchSpec
@@ -90,6 +92,7 @@ class Derivation(msgspec.Struct, frozen=True):
     inputs: tuple[InputFile, ...]
     coverage: tuple[Coverage, ...]
     notes: tuple[Note, ...]
+    cmdline: str | None = None
 
 
 def derive(
@@ -99,6 +102,7 @@ def derive(
     *,
     target: Target,
     fw_cfg: FwCfg | Unpinned,
+    once: Once | None = None,
 ) -> Derivation:
     """Derive the measurements of a direct kernel boot.
 
@@ -109,23 +113,36 @@ def derive(
         target: who takes the measurements.
         fw_cfg: what QEMU offers the firmware, or why that is not known; only looked at where
             the spec gives no blob.
+        once: what launches share that have the same files, for deriving many of them.
 
     Raises:
         InputError: an input is malformed, or contradicts the spec.
     """
-    _check_firmware(firmware, target)
+    once = once or Once()
+    check_firmware(spec, firmware, target)
     build = _td_build(spec, firmware) if target is Target.CC else None
     # MRTD and the kernel's digest are most of the work: one core each
-    mrtd = Background(lambda: fold(build, firmware.image)) if build else None
+    mrtd = None
+    if build is not None:
+        order = build.page_order
+        mrtd = once(("MRTD", order), lambda: Background(lambda: fold(build, firmware.image)))
     header = _header_row(spec, firmware, target)
-    log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
-    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
+    boot_image = _kernel_image(spec, inputs, header, target, once)
+    cfv = once("CFV", lambda: _cfv_digest(firmware))
+    log = _firmware_log(
+        spec, inputs, firmware, target, boot_image=boot_image, cfv=cfv, fw_cfg=fw_cfg
+    )
+    data = memoryview(inputs.kernel.data)
+    kernel = once("kernel", lambda: read_kernel_facts(data, origin=inputs.kernel.name))
     log += _kernel_events(spec, inputs, firmware, kernel, target)
     rules = dict(replay(log))
     if mrtd is not None:
         rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
+    for item in spec.machine.not_modelled if target is Target.CC else ():
+        for register in item.registers:
+            rules[RegisterName(register)] = Unpinned(f"{item.argument}: {item.reason}")
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
     derivation = Derivation(
         spec=spec,
@@ -139,29 +156,43 @@ def derive(
         inputs=inputs.described(),
         coverage=direct_boot_coverage(spec, log, rules, target),
         notes=(),
+        cmdline=spec.direct.cmdline,
     )
     return replace(derivation, notes=notes_of(derivation))
 
 
 def _td_build(spec: LaunchSpec, firmware: Firmware) -> TdBuild:
-    order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
+    order = spec.vmm.page_order or page_order_row(spec.vmm).order
     return td_build(firmware.tdvf, order)
 
 
-def _check_firmware(firmware: Firmware, target: Target) -> None:
+def _cfv_digest(firmware: Firmware) -> Sha384 | None:
+    found = firmware.tdvf.of_type(SectionType.CFV)
+    return Sha384.of(found[0].content(firmware.image)) if found else None
+
+
+def check_firmware(spec: LaunchSpec, firmware: Firmware, target: Target) -> None:
+    """Refuse an image that this VMM does not launch, or that its profile does not fit.
+
+    Raises:
+        SpecError: the VMM refuses a section, or the target does not fit.
+        MalformedFirmware: what its profile measures is missing.
+    """
+    vmm = vmm_profile(spec.vmm)
     for section in firmware.tdvf.sections:
-        if section.type not in QEMU_SECTION_TYPES and target is Target.CC:
+        if section.type not in vmm.sections and target is Target.CC:
+            taken = ", ".join(kind.name for kind in sorted(vmm.sections))
             raise SpecError(
-                f"QEMU refuses TDVF section {section.index} of type {section.type.name}",
+                f"{vmm.name} refuses TDVF section {section.index} of type {section.type.name}",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
-                hint="vmm.kind = 'qemu' launches TDVFs with BFV, CFV, TD_HOB and TEMP_MEM sections",
+                hint=f"vmm.kind = {vmm.kind!r} launches images with sections {taken}",
             )
-        if section.augmented and target is Target.CC:
+        if section.augmented and vmm.adds_augmented and target is Target.CC:
             # qemu hw/i386/tdvf.c ignores the attribute and adds the pages
             raise SpecError(
-                f"TDVF section {section.index} is PAGE.AUG, and QEMU adds it at build time all "
-                "the same: image and VMM disagree about its MRTD",
+                f"TDVF section {section.index} is PAGE.AUG, and {vmm.name} adds it at build time "
+                "all the same: image and VMM disagree about its MRTD",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
             )
@@ -181,6 +212,9 @@ def _check_firmware(firmware: Firmware, target: Target) -> None:
 
 
 def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+    if not vmm_profile(spec.vmm).patches_header:
+        vmm = vmm_profile(spec.vmm)
+        return HeaderRow((0,), (0,), None, None, False, f"{vmm.name} hands over the file as it is")
     row = header_patched(
         spec.vmm.version,
         confidential=target is Target.CC,
@@ -198,7 +232,8 @@ def _firmware_log(
     firmware: Firmware,
     target: Target,
     *,
-    header: HeaderRow,
+    boot_image: Event,
+    cfv: Sha384 | None,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""
@@ -209,21 +244,23 @@ def _firmware_log(
             image=firmware.image,
             tdvf=firmware.tdvf,
             memory=spec.memory_bytes,
+            hob_unknown=vmm_profile(spec.vmm).hob,
             variables=firmware.variables,
             secure_boot=secure_boot_state(firmware.variables, supported=firmware.secure_boot),
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
-            boot_image=_kernel_image(spec, inputs, header, target),
+            boot_image=boot_image,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,
+            cfv=cfv,
         ),
         target,
     )
 
 
 def _kernel_image(
-    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target
+    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target, once: Once
 ) -> Event:
     """The kernel as a PE image, with the setup header that the firmware sees."""
     kernel = inputs.kernel
@@ -241,7 +278,10 @@ def _kernel_image(
     return Event(
         register_of_pcr(4, target),
         EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
-        authenticode(image, origin=kernel.name, header=head),
+        once(
+            ("Authenticode", head),
+            lambda: authenticode(image, origin=kernel.name, header=head),
+        ),
         f"kernel PE image: {state}",
         Origin(InputName.KERNEL, kernel.name),
     )

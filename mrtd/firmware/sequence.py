@@ -52,6 +52,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
         image: the firmware image.
         tdvf: its TDX metadata.
         memory: guest memory, bytes.
+        hob_unknown: why the VMM's TD HOB is not the one that follows from that; empty if it is.
         variables: those of its CFV.
         secure_boot: state of the SecureBoot variable.
         acpi: the ACPI files in the order measured.
@@ -60,6 +61,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
         boot_image: the event of what it starts.
         version: its version string.
         volumes: the PEI and the DXE volume, unpacked; None where it has not been unpacked.
+        cfv: digest of its CFV, where somebody has hashed that already.
     """
 
     image: memoryview
@@ -71,8 +73,10 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
     fw_cfg: tuple[NamedBlob, ...]
     smbios: NamedBlob
     boot_image: Event
+    hob_unknown: str = ""
     version: str = ""
     volumes: tuple[memoryview, memoryview] | None = None
+    cfv: Sha384 | None = None
 
 
 def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Target) -> EventLog:
@@ -126,10 +130,13 @@ class _Sequence:
 
     def td_hob(self) -> Iterator[Event]:
         where = f"machine.memory, {self.inputs.memory:#x} bytes; TDVF sections"
+        unknown = self.inputs.hob_unknown
         yield self.event(
             1,
             EventType.EV_EFI_HANDOFF_TABLES2,
-            Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
+            Unpinned(unknown)
+            if unknown
+            else Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
             "TD HOB: memory map",
             Origin(InputName.MEMORY, where),
         )
@@ -203,7 +210,7 @@ class _Sequence:
         section = self.inputs.tdvf.of_type(SectionType.CFV)[0]
         content = section.content(self.inputs.image)
         yield self.event(
-            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, Sha384.of(content),
+            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, self.inputs.cfv or Sha384.of(content),
             "CFV: variable store as built",
             Origin(
                 InputName.VARIABLES,

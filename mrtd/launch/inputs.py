@@ -129,6 +129,41 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     )
 
 
+def with_blobs(shared: LaunchInputs, spec: LaunchSpec, folder: Path) -> LaunchInputs:
+    """The same files with the ACPI and SMBIOS blobs of another spec, which alone are read.
+
+    Raises:
+        SpecError: a blob is missing, no regular file, or cannot be read.
+    """
+    names = {
+        "acpi.tables": spec.acpi.tables,
+        "acpi.rsdp": spec.acpi.rsdp,
+        "acpi.loader": spec.acpi.loader,
+        "smbios.measured": spec.smbios.measured,
+    }
+    blobs = {
+        key: LoadedFile(key, name, read_file(folder / name, key=key, hint=_HINT))
+        for key, name in names.items()
+        if name is not None
+    }
+
+    def described() -> tuple[InputFile, ...]:
+        own = (*names, "boot.initrd")
+        others = [file for file in shared.described() if file.key not in own]
+        before = [file for file in others if file.key.startswith("firmware.")]
+        mine = [blob.described() for blob in blobs.values()]
+        return (*before, *mine, *others[len(before) :])
+
+    return msgspec.structs.replace(
+        shared,
+        acpi_tables=blobs.get("acpi.tables"),
+        acpi_rsdp=blobs.get("acpi.rsdp"),
+        acpi_loader=blobs.get("acpi.loader"),
+        smbios=blobs.get("smbios.measured"),
+        _described=Background(described),
+    )
+
+
 def read_file(path: Path, *, key: str, hint: str | None = None) -> bytes:
     """The bytes of a regular file of at most 1 GiB. Raises `SpecError`, with a hint."""
     try:

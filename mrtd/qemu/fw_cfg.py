@@ -107,7 +107,7 @@ def dump(
         argv = [
             str(binary),
             *arguments,
-            *stand_ins(spec),
+            *stand_ins(spec, dump=True),
             *("-display", "none"),
             # Nothing touches the memory, so a host with less than the machine's can ask too.
             *("-object", f"memory-backend-ram,id={_MEMORY},size={spec.memory_bytes},reserve=off"),

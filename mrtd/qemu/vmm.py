@@ -104,12 +104,6 @@ def same_version(wanted: str, found: str) -> bool:
     return version_tuple(found)[: len(numbers)] == numbers
 
 
-def default_page_order(version: str) -> PageOrderRow:
-    """The row for a QEMU version."""
-    numbers = version_tuple(version)
-    return next(row for row in PAGE_ORDERS if row.first <= numbers < row.before)
-
-
 def header_patched(version: str, *, confidential: bool, named_blobs: bool) -> HeaderRow:
     """The row that says whether the measured kernel has a patched setup header."""
     numbers = version_tuple(version)
