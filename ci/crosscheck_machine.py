@@ -6,6 +6,8 @@ machine that was launched. The changes are said, since they move PCR 1 (the ACPI
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +28,7 @@ _HOST_RESOURCES: Final = frozenset({"drive", "netdev", "chardev", "guest-cid", "
 _OURS: Final = frozenset({"payload", "serial"})
 _STAND_IN: Final = "virtio-rng-pci"
 # They name a place in the machine, which the stand-in takes
+_SWITCHES: Final = frozenset({"multifunction", "disable-modern"})
 _KEPT: Final = ("id", "bus", "addr", "multifunction", "disable-legacy", "disable-modern")
 
 
@@ -66,6 +69,9 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
     added = [] if any(_name_of(text) == PORT_NAME for text in devices) else list(_CHANNEL)
     if not any(dict(parse_device(text).properties).get("chardev") == "serial" for text in devices):
         added.append(_CONSOLE)
+    if any(text.startswith("{") for text in devices):
+        parsed = [parse_device(text) for text in added]
+        added = [_as_json(device.driver, dict(device.properties)) for device in parsed]
     if added:
         changes.append("the ports for payload and console are added at the end")
     machine = replace(machine, devices=(*devices, *added))
@@ -100,5 +106,14 @@ def _without_host(text: str, *, given: AbstractSet[str]) -> str:
             field="machine.devices",
             hint="launch it in TDX mode, or take evidence of a launch (--evidence)",
         )
-    kept = [f"{name}={pairs[name]}" for name in _KEPT if name in pairs]
-    return ",".join([_STAND_IN, *kept])
+    kept: dict[str, str] = {name: pairs[name] for name in _KEPT if name in pairs}
+    if text.startswith("{"):
+        return _as_json(_STAND_IN, kept)
+    return ",".join([_STAND_IN, *(f"{name}={value}" for name, value in kept.items())])
+
+
+def _as_json(driver: str, properties: Mapping[str, str]) -> str:
+    """A device in QEMU's JSON form: it makes those after all in the other form."""
+    values = {name: value == "on" if name in _SWITCHES else value
+              for name, value in properties.items()}  # fmt: skip
+    return json.dumps({"driver": driver, **values})

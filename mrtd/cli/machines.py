@@ -19,18 +19,18 @@ _VERSION_HINT: Final = (
 
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
     """``SPEC``, ``--libvirt`` or ``--qemu-cmdline``, and what the latter do not say."""
-    verb.add_argument(
-        "spec", metavar="SPEC", type=Path, nargs="?", help="launch spec (launch.toml)"
-    )
-    other = verb.add_argument_group("machines as they are, instead of SPEC")
-    other.add_argument(
+    launch = verb.add_argument_group("what is launched")
+    one = launch.add_mutually_exclusive_group(required=True)
+    one.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="launch spec (launch.toml)")
+    one.add_argument(
         "--libvirt", metavar="FILE", help="a libvirt domain: what virsh dumpxml prints; - for stdin"
     )
-    other.add_argument(
+    one.add_argument(
         "--qemu-cmdline",
         metavar="FILE",
         help="a QEMU command line, quoted for a shell, or /proc/PID/cmdline; - for stdin",
     )
+    other = verb.add_argument_group("what a domain or a command line does not say")
     other.add_argument(
         "--vmm-version", metavar="VERSION", help="version of the QEMU that launches it"
     )
@@ -56,19 +56,11 @@ def read_machine(arguments: argparse.Namespace) -> tuple[MachineReading, Path]:
     """The launch that the options name, with the folder that its paths are relative to.
 
     Raises:
-        MrtdError: none or several are named, it cannot be read, or its QEMU is not known.
+        MrtdError: it cannot be read, or its QEMU is not known.
     """
-    from mrtd.errors import SpecError  # noqa: PLC0415 - late, as all that a verb needs
-    from mrtd.launch.arguments import MachineReading  # noqa: PLC0415
+    from mrtd.launch.arguments import MachineReading  # noqa: PLC0415 - late, as all a verb needs
 
-    given = [n for n in ("spec", "libvirt", "qemu_cmdline") if getattr(arguments, n) is not None]
-    if len(given) != 1:
-        raise SpecError(
-            f"{len(given) or 'none'} of SPEC, --libvirt and --qemu-cmdline",
-            origin="command line",
-            hint="give one of them",
-        )
-    if given == ["spec"]:
+    if arguments.spec is not None:
         from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
 
         return MachineReading(read_spec_file(arguments.spec), ()), arguments.spec.parent
@@ -84,8 +76,9 @@ def read_machine(arguments: argparse.Namespace) -> tuple[MachineReading, Path]:
         boot_disk=arguments.boot_disk,
         disk_formats=dict(arguments.disk_format),
     )
-    read = machines.read_domain if given == ["libvirt"] else machines.read_command_line
-    name = getattr(arguments, given[0])
+    name, read = arguments.qemu_cmdline, machines.read_command_line
+    if arguments.libvirt is not None:
+        name, read = arguments.libvirt, machines.read_domain
     reading = read(_content(name), origin="stdin" if name == "-" else name, host=host)
     return reading, Path()
 

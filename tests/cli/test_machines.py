@@ -116,8 +116,6 @@ def test_a_domain_from_standard_input(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "none of SPEC"),
-        (("spec.toml", "--libvirt", "x"), "2 of SPEC"),
         (("--libvirt", "x.xml"), "--vmm-version"),
         (("--libvirt", "missing.xml", *VERSION), "cannot be read"),
         (("--qemu-cmdline", "/dev/null", *VERSION), "-bios"),
@@ -129,6 +127,16 @@ def test_what_is_wrong_is_said(
 ) -> None:
     assert run("measure", *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("spec.toml", "--libvirt", "x")])
+def test_one_launch_is_measured(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("measure", *arguments)
+    assert ended.value.code == 2
+    assert "--qemu-cmdline" in capsys.readouterr().err
 
 
 def test_a_format_is_raw_or_qcow2(capsys: pytest.CaptureFixture[str]) -> None:

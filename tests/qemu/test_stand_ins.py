@@ -112,7 +112,10 @@ def test_a_whole_domain_can_be_asked_for(qemu_binary: Path) -> None:
     data = build_domain(devices=MANY + VSOCK, direct=True, machine=machine)
     spec = read_domain(data, origin="x", host=HostFacts(version="7.2", phys_bits=46)).spec
     found = dump(qemu_binary, spec)
-    assert found.files["bootorder"] == b"/rom@genroms/linuxboot_dma.bin\nHALT\0"
+    # libvirt boots the first disk, which is behind the second root port (00:01.1)
+    assert found.files["bootorder"] == (
+        b"/rom@genroms/linuxboot_dma.bin\n/pci@i0cf8/pci-bridge@1,1/scsi@0/disk@0,0\nHALT\0"
+    )
     assert found.boot_menu == bytes(2)
 
 
