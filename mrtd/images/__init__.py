@@ -1,0 +1,1 @@
+"""Container images: whose are trusted (`mrtd.images.settings`)."""
