@@ -54,7 +54,7 @@ def _trusted_root(path: Path) -> bytes:
         raise ImagesError(
             f"cannot be read: {error.strerror}",
             origin=str(path),
-            hint="mrtd trust can write it; or leave out guest.trusted_root",
+            hint=f"mrtd trust refresh --output {path}; or leave out guest.trusted_root",
         ) from error
     except (ValueError, RecursionError) as error:
         raise ImagesError("is no JSON", origin=str(path)) from error

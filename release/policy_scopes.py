@@ -18,6 +18,9 @@ LONG_DAYS: Final = 366
 _ACCEPT: Final = "insecureAcceptAnything"
 _SIGNED: Final = "sigstoreSigned"
 _DIGEST: Final = re.compile(r"@(.*)")
+_ABBREVIATED: Final = re.compile(
+    r"docker\.io/[^/]+$|index\.docker\.io(/|$)|(?!localhost/)[^/.:]+(/|$)"
+)
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _REPOSITORY_IDENTITIES: Final = frozenset({"matchRepository", "exactRepository", "remapIdentity"})
 
@@ -144,11 +147,8 @@ def _of_scope(transport: str, name: str, where: str) -> Iterator[Finding]:
     found = _DIGEST.search(name) if transport == "docker" else None
     if found and not _SHA256.fullmatch(found[1]):
         yield Finding("digest_not_sha256", "error", where, "this is no sha256 digest, which is "
-                      "what images are pulled by", "name the image by its sha256 digest")  # fmt: skip
-    if (
-        re.match(r"(docker\.io/[^/]+$|index\.docker\.io/)|^[^/.:]+/", name)
-        and transport == "docker"
-    ):
+                      "what images are pulled by", "name it by its sha256 digest")  # fmt: skip
+    if transport == "docker" and _ABBREVIATED.match(name):
         yield Finding("name_not_written_out", "error", where, "no image has this name: podman "
                       "writes names out before it compares", "docker.io/library/NAME")  # fmt: skip
 
@@ -179,8 +179,8 @@ def _of_signed(
 ) -> Iterator[Finding]:
     identity = (requirement.get("signedIdentity") or {}).get("type", "matchRepoDigestOrExact")
     if identity not in _REPOSITORY_IDENTITIES:
-        yield Finding("identity_too_exact", "warning", where, f"signedIdentity is {identity}: "
-                      "signatures made by cosign name no tag, and are refused", "matchRepository")  # fmt: skip
+        text = f"signedIdentity is {identity}: signatures of cosign name no tag, and are refused"
+        yield Finding("identity_too_exact", "warning", where, text, "matchRepository")
     looked = around.attachments is None or _attached(name, around.attachments)
     if transport == "docker" and not looked:
         yield Finding("attachments_missing", "error", where, "registries.d has no "
