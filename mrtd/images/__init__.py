@@ -1,0 +1,1 @@
+"""Container images: who signed them, asked of the programs that know (cosign, skopeo)."""
