@@ -11,15 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from mrtd.errors import SpecError, ToolMissing
+from mrtd.images.program import Program
 from mrtd.images.settings import read_images_file
 from release.job import Job
 from release.policy_folder import Drift, drift, write
 from release.policy_inputs import DEFAULT, read_inputs
 from release.policy_lint import Lint, LintRequest, lint
-from release.policy_probe import Probe, find_program, probe
+from release.policy_probe import Probe, probe
 
 OUT: Final = Path("guest-policy")
 _WIDTH: Final = 80
+_SECONDS: Final = 60
 _ABOUT: Final = """\
 What may run in a guest is written in one file, images.toml: repositories of ours with
 the keys that sign them, and images of others by digest, each with a reason, an owner
@@ -126,7 +128,7 @@ def _lint(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     images = given.images or (DEFAULT if DEFAULT.exists() else None)
     settings = read_images_file(images) if images else None
     try:
-        program: Path | None = _program(given)
+        program: Program | None = _program(given)
     except ToolMissing:
         if given.skopeo or given.podman:
             raise
@@ -142,10 +144,10 @@ def _probe(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     return code, "\n".join(_of_probe(found)) + "\n", found
 
 
-def _program(given: argparse.Namespace) -> Path:
+def _program(given: argparse.Namespace) -> Program:
     if given.podman:
-        return find_program(given.podman, "podman")
-    return find_program(given.skopeo, "skopeo")
+        return Program.find("podman", given.podman, seconds=_SECONDS)
+    return Program.find("skopeo", given.skopeo, seconds=_SECONDS)
 
 
 def _of_render(report: Rendered) -> str:

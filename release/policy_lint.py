@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from mrtd.errors import ImagesError, InputError, MrtdError, SpecError, ToolMissing
+from mrtd.images.program import Program
 from mrtd.images.settings import ImageSettings
 from release.policy_dummy import write_image
 from release.policy_keys import check_key
@@ -69,7 +70,7 @@ class LintRequest:
     """
 
     path: Path
-    program: Path | None
+    program: Program | None
     settings: ImageSettings | None
     today: dt.date
 
@@ -94,7 +95,9 @@ def lint(request: LintRequest) -> Lint:
     )
 
 
-def _consume(program: Path | None, data: bytes, found: list[Finding]) -> tuple[Probe | None, bool]:
+def _consume(
+    program: Program | None, data: bytes, found: list[Finding]
+) -> tuple[Probe | None, bool]:
     """Have the real program read the policy, and probe it; whether the policy can be explained."""
     shape = _shape(data)
     if program is None:
@@ -107,7 +110,7 @@ def _consume(program: Path | None, data: bytes, found: list[Finding]) -> tuple[P
             said = _parsed(Consumer(program), data)
             probed = probe(program)
         except MrtdError as error:
-            found.append(Finding("consumer_failed", "warning", str(program), error.message))
+            found.append(Finding("consumer_failed", "warning", str(program.path), error.message))
         else:
             found += said
             found += _of_probe(probed)
@@ -195,7 +198,7 @@ def _shape(data: bytes) -> str | None:
     """Why this is no policy, as far as it can be told without the real program."""
     try:
         for transport, name, requirements in rows_of(_policy(data)):
-            if not all(isinstance(one, dict) for one in requirements or [None]):
+            if not all(isinstance(one, dict) for one in requirements) or not requirements:
                 return f"{transport}:{name}: no list of requirements"
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         return f"is no policy: {type(error).__name__}"

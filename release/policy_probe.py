@@ -8,7 +8,6 @@ those as well. It needs no network, and no storage of images for skopeo.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from mrtd.errors import SpecError, ToolMissing
-from mrtd.qemu.process import running
+from mrtd.errors import SpecError, ToolFailed, ToolMissing
+from mrtd.images.program import Program, TooSlow
 from release.policy_dummy import REPOSITORY, new_key, public_pem, write_image
 
-PROGRAMS: Final = ("skopeo", "podman")
 Answer = Literal["accepted", "rejected", "invalid", "failed"]
-_SECONDS: Final = 60
 _REJECTED: Final = "Source image rejected: "
 _INVALID: Final = "invalid policy in "
 _SHOWN: Final = 300
@@ -79,68 +76,54 @@ class Probe(msgspec.Struct, frozen=True):
     checks: tuple[Check, ...]
 
 
-def find_program(explicit: Path | None = None, name: str = "skopeo") -> Path:
-    """The program: the one given, or that on the search path. Raises `ToolMissing`."""
-    found = shutil.which(str(explicit) if explicit is not None else name)
-    if found is None:
-        raise ToolMissing(
-            f"{explicit or name} is not installed",
-            hint=f"apt-get install {name} (Debian 13 or newer), or name one: --{name} PATH",
-        )
-    return Path(found).absolute()
-
-
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """A program that applies a policy.
 
     Attributes:
-        program: its path; a name with ``podman`` in it is podman's, any other skopeo's.
+        program: a name with ``podman`` in it is podman's, any other skopeo's.
     """
 
-    program: Path
+    program: Program
 
     @property
     def is_podman(self) -> bool:
         """Whether it is podman, and not skopeo."""
-        return "podman" in self.program.name
+        return "podman" in self.program.path.name
 
     def ask(self, policy: Mapping[str, Any] | bytes, image: Path) -> Asked:
         """Have it take an image under a policy. Raises `ToolMissing`."""
         text = policy if isinstance(policy, bytes) else json.dumps(policy).encode()
-        with running(self._command(image), files={"policy.json": text}) as process:
-            ended = process.wait(_SECONDS)
-            status = process.kill()
-            lines = process.output("stderr").strip().splitlines() or ["it said nothing"]
-        last = "".join(c if c.isprintable() else "?" for c in lines[-1])[-_SHOWN:]
-        if not ended:
-            return Asked("failed", f"no answer in {_SECONDS} s")
-        if status == 0:
+        try:
+            said = self.program.run(*self._words(image), files={"policy.json": text})
+        except TooSlow as error:
+            return Asked("failed", error.message)
+        if said.status == 0:
             return Asked("accepted", "")
+        line = (said.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = "".join(c if c.isprintable() else "?" for c in line)[-_SHOWN:]
         known: dict[str, Answer] = {_REJECTED: "rejected", _INVALID: "invalid"}
         for mark, answer in known.items():
-            if mark in lines[-1]:
+            if mark in line:
                 return Asked(answer, last)
         return Asked("failed", last)
 
     def version(self) -> str:
         """What it says of itself. Raises `ToolMissing`, `ToolFailed`."""
-        with running([str(self.program), "--version"]) as process:
-            if not process.wait(_SECONDS) or process.kill() != 0:
-                raise process.failure("--version gave no answer")
-            return process.output("stdout").strip()[:100]
+        said = self.program.run("--version")
+        if said.status != 0:
+            raise ToolFailed(f"--version: {said.short}", origin=self.program.path.name)
+        return said.stdout.decode("utf-8", "replace").strip()[:100]
 
-    def _command(self, image: Path) -> list[str]:
+    def _words(self, image: Path) -> list[str]:
         # the process runs in a temporary folder of its own, where the policy is
         if not self.is_podman:
-            return [str(self.program), "--policy", "policy.json", "copy", "-q",
-                    f"dir:{image}", "dir:copy"]  # fmt: skip
-        return [str(self.program), "--root", "storage", "--runroot", "run", "--storage-driver",
-                "vfs", "pull", "--quiet", "--signature-policy", "policy.json",
-                f"dir:{image}"]  # fmt: skip
+            return ["--policy", "policy.json", "copy", "-q", f"dir:{image}", "dir:copy"]
+        return ["--root", "storage", "--runroot", "run", "--storage-driver", "vfs", "pull",
+                "--quiet", "--signature-policy", "policy.json", f"dir:{image}"]  # fmt: skip
 
 
-def probe(program: Path) -> Probe:
+def probe(program: Program) -> Probe:
     """Find out what a program does.
 
     Raises:
@@ -160,7 +143,7 @@ def probe(program: Path) -> Probe:
         ) from error
     asked = {check.id: check for check in checks}
     return Probe(
-        program=str(program),
+        program=str(program.path),
         version=version,
         verifies=_all_right(checks[:4]),
         key_lists=_reads(asked["key_list"]),

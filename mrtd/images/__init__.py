@@ -1,1 +1,1 @@
-"""Container images: whose are trusted (`mrtd.images.settings`)."""
+"""Container images: whose are trusted, and who signed them, asked of cosign and skopeo."""

@@ -56,7 +56,7 @@ GuestFolder = Annotated[
 """Where podman looks for its configuration: the system's folder, or that below a ``HOME``."""
 
 GuestPath = Annotated[
-    str, msgspec.Meta(pattern=rf"^(/[A-Za-z0-9_-][A-Za-z0-9._-]{{0,63}}){{1,16}}{_END}")
+    str, msgspec.Meta(pattern=rf"^(/[A-Za-z0-9_-][A-Za-z0-9._-]{{0,63}}){{3,16}}{_END}")
 ]
 """An absolute path in the guest, of letters that no shell and no JSON reader reads as others."""
 
@@ -153,11 +153,24 @@ class Guest(_Table, frozen=True, kw_only=True):
         folder: of ``policy.json``, ``registries.d`` and ``keys``. Podman looks for
             ``registries.d`` in ``/etc/containers`` and in ``$HOME/.config/containers``: it is
             the one, or ends like the other where ``/etc`` cannot be written.
-        podman: the program that ``dd-podman`` runs, with its libraries and storage settings.
+        podman: the program that ``dd-podman`` runs, with the guest's storage settings.
+        trusted_root: whether ``trusted_root.json`` beside ``images.toml`` goes into the guest, so
+            that ``dd-podman`` can verify the workflow's signature there.
     """
 
     folder: GuestFolder = "/etc/containers"
     podman: GuestPath = "/var/lib/easyenclave/bin/podman"
+    trusted_root: bool = False
+
+    @property
+    def home(self) -> str:
+        """``HOME`` of podman: where it finds the folder, and nothing else."""
+        return self.folder.removesuffix("/.config/containers") if self.in_home else "/nonexistent"
+
+    @property
+    def in_home(self) -> bool:
+        """Whether the folder is made at boot, below a ``HOME``, and not part of the image."""
+        return self.folder != "/etc/containers"
 
 
 class ImageSettings(_Table, frozen=True, kw_only=True):
@@ -243,7 +256,7 @@ _MEANT: Final = {
     "identity.ref": "is no whole ref such as refs/heads/main",
     "keys": "is no file name such as release-2026.pub (files are in the folder keys)",
     "folder": "is neither /etc/containers nor of the form /HOME/.config/containers",
-    "podman": "is no absolute path of plain letters",
+    "podman": "is no absolute path of plain letters, three names deep",
 }
 
 
