@@ -166,7 +166,7 @@ def _of_render(report: Rendered) -> str:
 
 
 def _of_lint(found: Lint) -> str:
-    lines = [f"policy  {found.policy}"]
+    lines = _wrap(f"policy  {found.policy}", 8)
     for scope in found.scopes:
         lines += ["", *_wrap(f"{scope.transport}:{scope.name}" if scope.name else scope.transport
                              or "default", 2), *_wrap(f"  {scope.text}", 2)]  # fmt: skip

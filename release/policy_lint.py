@@ -183,14 +183,19 @@ def _attachments(folder: Path, found: list[Finding]) -> dict[str, bool] | None:
     """Scopes of registries.d by name ("" for the default); None if it is not JSON."""
     scopes: dict[str, bool] = {}
     for path in sorted(folder.glob("*.yaml")):
+        where = f"registries.d/{path.name}"
         try:
             tree = json.loads(_read(path))
             rows = {**tree.get("docker", {}), "": tree.get("default-docker", {})}
-            scopes |= {name: row.get(_ATTACHMENTS) is True for name, row in rows.items()}
+            here = {name: row.get(_ATTACHMENTS) is True for name, row in rows.items() if row}
         except (ValueError, RecursionError, AttributeError, TypeError):
             text = "is not of the form that render writes: not looked into"
-            found.append(Finding("registries_unread", "warning", f"registries.d/{path.name}", text))
+            found.append(Finding("registries_unread", "warning", where, text))
             return None
+        for name in scopes.keys() & here.keys():
+            text = f"another file has {name or 'default-docker'}, too: every pull fails"
+            found.append(Finding("registries_twice", "error", where, text, "keep one of them"))
+        scopes |= here
     return scopes
 
 

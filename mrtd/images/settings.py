@@ -27,15 +27,22 @@ _END: Final = r"$(?!\n)"
 # A name as containers/image spells it out ("docker.io/library/x", not "x"): a scope of policy.json
 # is compared with it as a text. Domains are lower-case here, so that there is one spelling.
 _LABEL: Final = "[a-z0-9]+(?:-+[a-z0-9]+)*"
-_DOMAIN: Final = rf"(?:localhost|{_LABEL}(?:\.{_LABEL})+|{_LABEL}(?=:))(?::[1-9][0-9]{{0,4}})?"
+_PORT: Final = ":[1-9][0-9]{0,4}"
+_DOMAIN: Final = (
+    rf"(?:(?:localhost|{_LABEL}(?:\.{_LABEL})+)(?:{_PORT})?|{_LABEL}{_PORT})"  # a host, not a path
+)
 _PATH: Final = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
-_NAME: Final = rf"(?=.{{1,255}}(?:@|$)){_DOMAIN}(?:/{_PATH})+"
+_NAME: Final = rf"{_DOMAIN}(?:/{_PATH})+"
+_NAME_LENGTH: Final = 255
 _DOCKER_IO: Final = re.compile(r"docker\.io/[^/]+")
 
-ImageRepository = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}{_END}")]
+ImageRepository = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}{_END}", max_length=_NAME_LENGTH)]
 """``registry/name``, written out: ``docker.io/library/alpine``, ``ghcr.io/owner/name``."""
 
-PinnedImage = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}@sha256:[0-9a-f]{{64}}{_END}")]
+PinnedImage = Annotated[
+    str,
+    msgspec.Meta(pattern=f"^{_NAME}@sha256:[0-9a-f]{{64}}{_END}", max_length=_NAME_LENGTH + 72),
+]
 """``registry/name@sha256:digest``."""
 
 NumericId = Annotated[str, msgspec.Meta(pattern=rf"^[1-9][0-9]{{0,18}}{_END}")]

@@ -122,8 +122,8 @@ def test_a_container_runs(guest: Guest) -> None:
         f"dd-podman run --network=none {guest.unsigned} && exit 11\n"
         "exit 0\n"
     )
-    if "podman create" in done.stderr or "OCI runtime" in done.stderr:
-        pytest.skip(f"containers cannot be run here: {done.stderr.strip()[-300:]}")
+    if done.returncode == 10 and "--map-root-user" in guest.root.unshare:
+        pytest.skip(f"containers cannot be run in a user namespace here: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
     assert "ours" in done.stdout
     assert "code 42" in done.stdout
