@@ -6,13 +6,14 @@ import argparse
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from mrtd.errors import SpecError, ToolMissing
 from mrtd.images.program import Program
 from mrtd.images.settings import read_images_file
+from mrtd.printable import printable
 from release.job import Job
 from release.policy_folder import Drift, drift, write
 from release.policy_inputs import DEFAULT, read_inputs
@@ -195,6 +196,7 @@ def _of_probe(found: Probe) -> Iterable[str]:
 
 
 def _wrap(text: str, indent: int = 11) -> list[str]:
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    made: dict[str, Any] = {"subsequent_indent": " " * indent, "break_on_hyphens": False}
-    return textwrap.wrap(plain, _WIDTH, **made)
+    indented = " " * indent
+    return textwrap.wrap(
+        printable(text), _WIDTH, subsequent_indent=indented, break_on_hyphens=False
+    )

@@ -182,21 +182,29 @@ def _keys(folder: Path, requirements: list[dict[str, Any]]) -> Iterator[Finding]
 def _attachments(folder: Path, found: list[Finding]) -> dict[str, bool] | None:
     """Scopes of registries.d by name ("" for the default); None if it is not JSON."""
     scopes: dict[str, bool] = {}
+    seen: set[str] = set()
     for path in sorted(folder.glob("*.yaml")):
         where = f"registries.d/{path.name}"
         try:
-            tree = json.loads(_read(path))
-            rows = {**tree.get("docker", {}), "": tree.get("default-docker", {})}
-            here = {name: row.get(_ATTACHMENTS) is True for name, row in rows.items() if row}
+            rows = _attachment_rows(json.loads(_read(path)))
         except (ValueError, RecursionError, AttributeError, TypeError):
             text = "is not of the form that render writes: not looked into"
             found.append(Finding("registries_unread", "warning", where, text))
             return None
-        for name in scopes.keys() & here.keys():
+        for name in sorted(seen & rows.keys()):
             text = f"another file has {name or 'default-docker'}, too: every pull fails"
             found.append(Finding("registries_twice", "error", where, text, "keep one of them"))
-        scopes |= here
+        seen |= rows.keys()
+        scopes |= {name: looked for name, looked in rows.items() if looked is not None}
     return scopes
+
+
+def _attachment_rows(tree: Mapping[str, Any]) -> dict[str, bool | None]:
+    """What each scope of a file says; None: nothing, so that the next wider one counts."""
+    rows = dict(tree.get("docker", {}))
+    if "default-docker" in tree:
+        rows[""] = tree["default-docker"]
+    return {name: row.get(_ATTACHMENTS) for name, row in rows.items()}
 
 
 def _shape(data: bytes) -> str | None:

@@ -18,6 +18,7 @@ import msgspec
 
 from mrtd.errors import SpecError, ToolFailed, ToolMissing
 from mrtd.images.program import Program, TooSlow
+from mrtd.printable import printable
 from release.policy_dummy import REPOSITORY, new_key, public_pem, write_image
 
 Answer = Literal["accepted", "rejected", "invalid", "failed"]
@@ -101,7 +102,7 @@ class Consumer:
         if said.status == 0:
             return Asked("accepted", "")
         line = (said.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        last = "".join(c if c.isprintable() else "?" for c in line)[-_SHOWN:]
+        last = printable(line)[-_SHOWN:]
         known: dict[str, Answer] = {_REJECTED: "rejected", _INVALID: "invalid"}
         for mark, answer in known.items():
             if mark in line:
@@ -109,11 +110,13 @@ class Consumer:
         return Asked("failed", last)
 
     def version(self) -> str:
-        """What it says of itself. Raises `ToolMissing`, `ToolFailed`."""
-        said = self.program.run("--version")
-        if said.status != 0:
-            raise ToolFailed(f"--version: {said.short}", origin=self.program.path.name)
-        return said.stdout.decode("utf-8", "replace").strip()[:100]
+        """What it says of itself. Raises `ToolMissing`."""
+        try:
+            said = self.program.run("--version")
+        except ToolFailed:
+            return "of unknown version"
+        text = printable(said.stdout.decode("utf-8", "replace").strip())[:100]
+        return text if said.status == 0 and text else "of unknown version"
 
     def _words(self, image: Path) -> list[str]:
         # the process runs in a temporary folder of its own, where the policy is
@@ -128,7 +131,6 @@ def probe(program: Program) -> Probe:
 
     Raises:
         ToolMissing: it is not there.
-        ToolFailed: it does not even say its version.
     """
     consumer = Consumer(program)
     version = consumer.version()

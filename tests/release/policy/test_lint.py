@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 
 from release.cli import main
+from tests.conftest import _part
+from tests.lab.guest_root import namespaces
 from tests.release.policy.guest import DIGEST, Rendered, images_toml
 
 OURS = "ghcr.io/owner/ours"
 THIRD = f"docker.io/ollama/ollama@{DIGEST}"
 NOW = datetime.now(UTC).date()
 OUR_IMAGES = "An image of this repository, or of one below it,"
+ATTACHED = '{"use-sigstore-attachments": true}'
+NOTHING = f'{{"{OURS}": {{}}}}'
 ACCEPT = [{"type": "insecureAcceptAnything"}]
 
 
@@ -133,6 +137,8 @@ def registries(scopes: dict[str, bool]) -> str:
          "error attachments_missing"),
         (touch("registries.d/mrtd.yaml", registries({"ghcr.io/owner": True})), 0,
          "info workflow_not_enforced"),
+        (touch("registries.d/mrtd.yaml", f'{{"default-docker": {ATTACHED}, "docker": {NOTHING}}}'),
+         0, "info workflow_not_enforced"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(
@@ -191,6 +197,34 @@ def test_a_build_that_verifies_nothing_is_found_by_what_it_does(
     code, report = run("probe", "--skopeo", str(skopeo))
     assert (code, report["verifies"], report["key_lists"]) == (0, True, True)
     assert report["signer_uri"] is False  # no release that we know reads it
+
+
+PODMAN = """\
+#!/bin/sh
+export CONTAINERS_CONF={folder}/containers.conf
+[ "$1" = --version ] && exec {root}/podman --version
+exec {unshare} sh -c 'mount -t tmpfs tmpfs /dev/shm; exec "$@"' sh {root}/podman \\
+    --conmon {root}/usr/bin/conmon --runtime {root}/usr/bin/crun "$@"
+"""
+
+
+def test_podman_itself_is_asked(tmp_path: Path) -> None:
+    unshare, part = namespaces(), _part("podman-sid")
+    if unshare is None:
+        pytest.skip("no mount namespace can be made here (root, or user namespaces)")
+    root = part.folder.resolve()
+    helpers = f'[engine]\nhelper_binaries_dir = ["{root}/usr/lib/podman"]\n'
+    (tmp_path / "containers.conf").write_text(helpers, encoding="utf-8")
+    program = tmp_path / "podman"
+    program.write_text(
+        PODMAN.format(folder=tmp_path, root=root, unshare=" ".join(unshare)), encoding="utf-8"
+    )
+    program.chmod(0o755)
+    code, report = run("probe", "--podman", str(program))
+    assert code == 0, report
+    assert (report["verifies"], report["key_lists"], report["signer_uri"]) == (True, True, False)
+    (tmp_path / "containers.conf").write_text("[engine]\nnonsense = ", encoding="utf-8")
+    assert run("probe", "--podman", str(program))[0] == 3
 
 
 @pytest.mark.parametrize(

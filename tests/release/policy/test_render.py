@@ -189,7 +189,7 @@ def test_the_workload_brings_all_files(whole: Rendered, tmp_path: Path) -> None:
     path = tmp_path / "bootstrap.sh"
     path.write_text(script, encoding="utf-8")
     for name in (path, whole.launcher):
-        command = [require_tool("shellcheck"), "--shell=sh", name]
+        command = [str(require_tool("shellcheck")), "--shell=sh", str(name)]
         checked = subprocess.run(command, capture_output=True, check=False, timeout=120)
         assert checked.stdout.decode() == ""
 
