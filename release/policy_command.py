@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from release.policy_folder import Drift, drift, write
 from release.policy_inputs import DEFAULT, read_inputs
 from release.policy_lint import Lint, LintRequest, lint
 from release.policy_probe import Probe, probe
+from release.refusals import Refusal, refuse
 
 OUT: Final = Path("guest-policy")
 _WIDTH: Final = 80
@@ -37,7 +38,8 @@ _RENDER: Final = """\
 Files: policy.json and registries.d (what podman applies when it pulls), keys, dd-podman
 (the launcher: pull under the policy, compare the digest, start), and the workload
 podman-bootstrap for dd, which puts all of it in place. The same images.toml gives the
-same bytes. An exception that has expired is not rendered.
+same bytes. An exception that has expired is not rendered. With guest.enforce_workflow,
+a program is asked first whether it reads buildSignerURI.
 """
 _LINT: Final = """\
 skopeo (or podman) itself reads the policy, and is asked whether it verifies anything:
@@ -87,6 +89,7 @@ def add(verb: argparse.ArgumentParser) -> None:
     one.add_argument("--images", type=Path, default=DEFAULT, metavar="TOML", help="(%(default)s)")
     one.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="(%(default)s)")
     one.add_argument("--check", action="store_true", help="write nothing; exit 1 on a difference")
+    _programs(one)
     one = action("lint", "what a policy does, and what is wrong with it", _LINT)
     one.add_argument("path", nargs="?", type=Path, default=OUT, metavar="FOLDER|policy.json")
     one.add_argument("--images", type=Path, metavar="TOML",
@@ -113,6 +116,8 @@ def _render(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     if given.check and not given.out.is_dir():
         raise SpecError("is no folder", origin=str(given.out), hint="render it without --check")
     found = drift(given.out, files) if given.out.is_dir() else ()
+    if inputs.settings.guest.enforce_workflow and not given.check:
+        refuse(_of_enforcement(probe(_program(given))), what="not rendered")
     changed = bool(found) if given.check else write(given.out, files)
     report = Rendered(
         folder=str(given.out),
@@ -123,6 +128,17 @@ def _render(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
         exceptions={one.image: str(one.expires) for one in inputs.settings.exceptions},
     )
     return int(given.check and changed), _of_render(report), report
+
+
+def _of_enforcement(found: Probe) -> Iterator[Refusal]:
+    """A podman that does not know ``buildSignerURI`` would refuse every image."""
+    if not found.signer_uri:
+        yield Refusal(
+            "workflow_not_enforceable",
+            "guest.enforce_workflow",
+            f"{found.version} does not read buildSignerURI, so that it would refuse every image",
+            "leave it out: dd-podman and the status look at the workflow",
+        )
 
 
 def _lint(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:

@@ -11,7 +11,8 @@ from typing import Final
 from mrtd.errors import ImagesError
 from mrtd.images.settings import ImageSettings, read_images_file
 from release.policy_keys import read_keys
-from release.policy_render import TRUSTED_ROOT, render
+from release.policy_render import render
+from release.policy_workflow import TRUSTED_ROOT
 
 DEFAULT: Final = Path("images/images.toml")
 _SIZE_LIMIT: Final = 1 << 20

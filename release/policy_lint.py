@@ -157,7 +157,7 @@ def _of_probe(probed: Probe) -> Iterator[Finding]:
         yield Finding("workflow_not_enforced", "info", where, text)
     elif probed.signer_uri:
         yield Finding("workflow_enforceable", "info", where, "reads buildSignerURI: it could "
-                      "enforce the workflow, too")  # fmt: skip
+                      "enforce the workflow, too", "set guest.enforce_workflow")  # fmt: skip
 
 
 def _keys(folder: Path, requirements: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mrtd.images.settings import ImageSettings, ImageSource
+from release.policy_workflow import TRUSTED_ROOT, fulcio_keys, workflow_requirement
 from release.refusals import Refusal, refuse
 
 POLICY: Final = "policy.json"
 REGISTRIES: Final = "registries.d/mrtd.yaml"
-TRUSTED_ROOT: Final = "trusted_root.json"
 LAUNCHER: Final = "dd-podman"
 WORKLOAD: Final = "podman-bootstrap/workload.json"
 EXECUTABLE: Final = frozenset({LAUNCHER})
@@ -47,9 +47,10 @@ def render(
 
     Raises:
         ReleaseRefused: an exception has expired.
+        ImagesError: the trusted root has no keys to enforce a workflow with.
     """
     refuse(of_expiry(settings, today), what="not rendered")
-    files = {POLICY: _json(policy(settings)), REGISTRIES: _registries(settings)}
+    files = {POLICY: _json(policy(settings, trusted_root)), REGISTRIES: _registries(settings)}
     files |= {f"keys/{name}": keys[name] for name in settings.keys}
     if trusted_root is not None:
         files[TRUSTED_ROOT] = trusted_root
@@ -71,12 +72,20 @@ def of_expiry(settings: ImageSettings, today: dt.date) -> Iterator[Refusal]:
             )
 
 
-def policy(settings: ImageSettings) -> dict[str, Any]:
-    """``policy.json``: what is not named is refused, of whatever transport."""
+def policy(settings: ImageSettings, trusted_root: bytes | None = None) -> dict[str, Any]:
+    """``policy.json``: what is not named is refused, of whatever transport.
+
+    Raises:
+        ImagesError: the workflow is to be enforced, and the trusted root has no keys for that.
+    """
     scopes: dict[str, Any] = {
         source.repository: [_signed(source, settings.guest.folder)]
         for source in settings.repositories
     }
+    if settings.guest.enforce_workflow and trusted_root is not None:
+        keys = fulcio_keys(trusted_root)
+        for source in settings.repositories:  # a list of requirements has to be met whole
+            scopes[source.repository].append(workflow_requirement(source.identity, keys))
     scopes |= {one.image: [{"type": "insecureAcceptAnything"}] for one in settings.exceptions}
     # A guest with no images at all: an empty table of scopes is no error, and says the same.
     return {"default": [{"type": "reject"}], "transports": {"docker": dict(sorted(scopes.items()))}}

@@ -163,11 +163,14 @@ class Guest(_Table, frozen=True, kw_only=True):
         podman: the program that ``dd-podman`` runs, with the guest's storage settings.
         trusted_root: whether ``trusted_root.json`` beside ``images.toml`` goes into the guest, so
             that ``dd-podman`` can verify the workflow's signature there.
+        enforce_workflow: whether podman itself is to enforce the workflow, which takes one that
+            reads ``buildSignerURI``; no release that we know does.
     """
 
     folder: GuestFolder = "/etc/containers"
     podman: GuestPath = "/var/lib/easyenclave/bin/podman"
     trusted_root: bool = False
+    enforce_workflow: bool = False
 
     @property
     def home(self) -> str:
@@ -286,6 +289,9 @@ def _hint(field: str) -> str:
 
 def _check(settings: ImageSettings, origin: str) -> None:
     """Refuse rows that contradict each other, or that podman would never compare with."""
+    if settings.guest.enforce_workflow and not settings.guest.trusted_root:
+        problem = "takes the keys in trusted_root.json: set guest.trusted_root"
+        raise ImagesError(problem, origin=origin, field="guest.enforce_workflow")
     for field, problem in (*_of_sources(settings), *_of_exceptions(settings)):
         raise ImagesError(problem, origin=origin, field=field)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import stat
@@ -161,8 +162,6 @@ def test_a_key_is_a_public_key(data: bytes, said: str) -> None:
 
 
 def test_a_point_beside_the_curve_is_no_key(rendered: Rendered) -> None:
-    import base64
-
     rendered.key("one.pub")
     lines = (rendered.folder / "keys" / "one.pub").read_bytes().splitlines()
     key = bytearray(base64.b64decode(b"".join(lines[1:-1])))
@@ -220,3 +219,69 @@ def test_the_projects_own_file_renders(rendered: Rendered) -> None:
     out = rendered.folder / "out"
     assert problem("render", "--images", str(own), "--out", str(out))[0] == 0
     assert (out / "policy.json").exists()
+
+
+CERTIFICATE = "Y2VydGlmaWNhdGU="
+LOG = {"rawBytes": "a2V5", "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+NEW_LOG = {"rawBytes": "bmV3", "keyDetails": "PKIX_ED25519"}
+# What knows the field rejects the image, and not the policy.
+KNOWS = """\
+#!/bin/sh
+grep -q buildSignerURI policy.json 2>/dev/null || exit 0
+echo 'Source image rejected: missing annotation' >&2
+exit 1
+"""
+
+
+def enforcing(rendered: Rendered, **changes: object) -> str:
+    """Settings with which podman is to enforce the workflow, and their trusted root."""
+    root = {
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "certificateAuthorities": [{"certChain": {"certificates": [{"rawBytes": CERTIFICATE}]}}],
+        "tlogs": [{"publicKey": LOG}, {"publicKey": NEW_LOG}],
+        **changes,
+    }
+    (rendered.folder / "trusted_root.json").write_text(json.dumps(root), encoding="utf-8")
+    rendered.key("one.pub")
+    guest = "trusted_root = true\nenforce_workflow = true"
+    return images_toml(sources={OURS: ("one.pub",)}, guest=guest)
+
+
+def test_podman_enforces_the_workflow_where_it_can(rendered: Rendered, skopeo: Path) -> None:
+    text = enforcing(rendered)
+    assert rendered.render(text, "--skopeo", str(skopeo)) == 1  # no release reads it
+    assert not rendered.policy.exists()
+    program = rendered.folder / "skopeo"
+    program.write_text(KNOWS, encoding="utf-8")
+    program.chmod(0o755)
+    assert rendered.render(text, "--skopeo", str(program)) == 0
+    path = rendered.policy / "policy.json"
+    policy = json.loads(path.read_bytes())
+    key, workflow = policy["transports"]["docker"][OURS]
+    assert key["keyPath"].endswith("one.pub")
+    assert workflow["fulcio"]["buildSignerURI"] == SIGNER
+    authority = base64.b64decode(workflow["fulcio"]["caData"]).decode()
+    assert authority == f"-----BEGIN CERTIFICATE-----\n{CERTIFICATE}\n-----END CERTIFICATE-----\n"
+    assert b"a2V5" in base64.b64decode(workflow["rekorPublicKeyData"])
+    # Of a policy that has the field that is known instead, skopeo finds nothing else unknown.
+    words = ("lint", str(path), "--skopeo", str(skopeo))
+    report = problem(*words)[1]
+    assert "Unknown key" in str(report["findings"])
+    assert "buildSignerURI" in str(report["findings"])
+    path.write_text(path.read_text("utf-8").replace("buildSignerURI", "subjectEmail"), "utf-8")
+    assert "policy_invalid" not in str(problem(*words)[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tlogs": []}, {"tlogs": 7}, {"tlogs": [{"publicKey": NEW_LOG}]},
+     {"certificateAuthorities": []}, {"certificateAuthorities": [{}]}],
+)  # fmt: skip
+def test_a_trusted_root_without_keys_enforces_nothing(
+    rendered: Rendered, changes: dict[str, object]
+) -> None:
+    assert rendered.render(enforcing(rendered, **changes)) == 2
+
+
+def test_enforcing_takes_a_trusted_root(rendered: Rendered) -> None:
+    assert rendered.render(images_toml(guest="enforce_workflow = true")) == 2
