@@ -1,1 +1,1 @@
-"""Container images: who signed them, asked of the programs that know (cosign, skopeo)."""
+"""Container images: whose are trusted, and who signed them, asked of cosign and skopeo."""
