@@ -55,7 +55,7 @@ clean() {
 }
 
 # The last line that a program wrote to stderr.
-last() { tail -n 1 "$tmp/err" | tr -cd '[:print:]' | cut -c 1-400; }
+last() { tail -n 1 "$tmp/err" | tr -cd ' -~' | cut -c 1-400; }
 
 parse() {
     image=$1 repository=${1%%@*} hex=${1#*@sha256:}
