@@ -338,8 +338,9 @@ def test_too_old(tmp_path: Path) -> None:
 def test_environment_of_others_is_not_handed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("COSIGN_REPOSITORY", "SIGSTORE_ROOT_FILE", "TUF_ROOT", "TUF_MIRROR", "DOCKER_CONFIG",
-             "HOME", "COSIGN_PASSWORD", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")  # fmt: skip
+    names = ("COSIGN_REPOSITORY", "SIGSTORE_ROOT_FILE", "TUF_ROOT", "TUF_MIRROR",
+             "DOCKER_CONFIG", "HOME", "COSIGN_PASSWORD", "GITHUB_TOKEN",
+             "ACTIONS_ID_TOKEN_REQUEST_TOKEN")  # fmt: skip
     for name in names:
         monkeypatch.setenv(name, "unmistakable")
     seen = tmp_path / "seen"
