@@ -10,7 +10,7 @@ from typing import Final, TextIO
 
 from mrtd.cli.output import Progress
 from mrtd.errors import MrtdError, SpecError
-from release import policy_command
+from release import image_command, policy_command
 from release.attest import Request, attest
 from release.channel import BUNDLE
 from release.job import Job
@@ -185,5 +185,6 @@ _RUNS: Final[dict[str, _Run]] = {
     "revoke": _revoke,
     "status": _status,
     "recheck": _recheck,
+    "image": image_command.run,
     "policy": policy_command.run,
 }
