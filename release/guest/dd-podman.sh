@@ -84,8 +84,10 @@ workflow() {
             -artifact-digest-algorithm sha256 "$bundle" \
             </dev/null >"$tmp/out" 2>"$tmp/err" ||
             refuse "$image: sigstore-go: not signed by $identity: $(last)"
-        # whatever the workflow attests of an image is signed by it: an SBOM is no release
-        tr -d ' \n\t' <"$tmp/out" | grep -qF "\"predicateType\":\"$type\"" ||
+        # whatever the workflow attests of an image is signed by it: an SBOM is no release. What
+        # comes first is the statement's own type; in its predicate, anything may be written.
+        is=$(tr -d ' \n\t' <"$tmp/out" | grep -o '"predicateType":"[^"]*"' | head -n 1)
+        [ "$is" = "\"predicateType\":\"$type\"" ] ||
             refuse "$image: sigstore-go: the bundle is no image signature"
         say "workflow verified by sigstore-go: $identity"
     elif [ -s "$bundle" ] && command -v cosign >/dev/null; then
