@@ -86,12 +86,15 @@ def add(verb: argparse.ArgumentParser) -> None:
         return made
 
     one = action("render", "make the guest's policy of images.toml", _RENDER)
-    one.add_argument("--images", type=Path, default=DEFAULT, metavar="TOML", help="(%(default)s)")
-    one.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="(%(default)s)")
+    one.add_argument("--images", type=Path, default=DEFAULT, metavar="TOML",
+                     help="what may run (%(default)s)")  # fmt: skip
+    one.add_argument("--out", type=Path, default=OUT, metavar="DIR",
+                     help="where to (%(default)s)")  # fmt: skip
     one.add_argument("--check", action="store_true", help="write nothing; exit 1 on a difference")
     _programs(one)
     one = action("lint", "what a policy does, and what is wrong with it", _LINT)
-    one.add_argument("path", nargs="?", type=Path, default=OUT, metavar="FOLDER|policy.json")
+    one.add_argument("path", nargs="?", type=Path, default=OUT, metavar="FOLDER|policy.json",
+                     help="(%(default)s)")  # fmt: skip
     one.add_argument("--images", type=Path, metavar="TOML",
                      help=f"to compare with ({DEFAULT}, if it is there)")  # fmt: skip
     _programs(one)
@@ -101,7 +104,8 @@ def add(verb: argparse.ArgumentParser) -> None:
 
 def _programs(action: argparse.ArgumentParser) -> None:
     which = action.add_mutually_exclusive_group()
-    which.add_argument("--skopeo", type=Path, metavar="PATH", help="(on the search path)")
+    which.add_argument("--skopeo", type=Path, metavar="PATH",
+                       help="the program to ask (that on the search path)")  # fmt: skip
     which.add_argument("--podman", type=Path, metavar="PATH", help="ask this podman instead")
 
 

@@ -78,6 +78,9 @@ class LintRequest:
 def lint(request: LintRequest) -> Lint:
     """Look at a policy. Raises `SpecError` if it cannot be read."""
     path = request.path / POLICY if request.path.is_dir() else request.path
+    if not path.exists():
+        hint = "python -m release policy render makes one"
+        raise SpecError("is no policy, and no folder with one", origin=str(path), hint=hint)
     data = _read(path)
     found: list[Finding] = []
     probed, usable = _consume(request.program, data, found)

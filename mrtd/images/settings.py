@@ -16,6 +16,16 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from mrtd.errors import ImagesError
+from mrtd.images.fields import (
+    GuestFolder,
+    GuestPath,
+    ImageRepository,
+    Issuer,
+    KeyFile,
+    NumericId,
+    PinnedImage,
+    Workflow,
+)
 from mrtd.reference.fields import GitRef, Repository, Text
 
 SCHEMA: Final = "mrtd.images/1"
@@ -23,57 +33,7 @@ _SIZE_LIMIT: Final = 1 << 20
 _COUNT: Final = 1000
 _IDS: Final = ("repository_id", "owner_id")
 _PLACE: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
-_END: Final = r"$(?!\n)"
-# A name as containers/image spells it out ("docker.io/library/x", not "x"): a scope of policy.json
-# is compared with it as a text. Domains are lower-case here, so that there is one spelling.
-_LABEL: Final = "[a-z0-9]+(?:-+[a-z0-9]+)*"
-_PORT: Final = ":[1-9][0-9]{0,4}"
-_DOMAIN: Final = (
-    rf"(?:(?:localhost|{_LABEL}(?:\.{_LABEL})+)(?:{_PORT})?|{_LABEL}{_PORT})"  # a host, not a path
-)
-_PATH: Final = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
-_NAME: Final = rf"{_DOMAIN}(?:/{_PATH})+"
-_NAME_LENGTH: Final = 255
 _DOCKER_IO: Final = re.compile(r"docker\.io/[^/]+")
-
-ImageRepository = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}{_END}", max_length=_NAME_LENGTH)]
-"""``registry/name``, written out: ``docker.io/library/alpine``, ``ghcr.io/owner/name``."""
-
-PinnedImage = Annotated[
-    str,
-    msgspec.Meta(pattern=f"^{_NAME}@sha256:[0-9a-f]{{64}}{_END}", max_length=_NAME_LENGTH + 72),
-]
-"""``registry/name@sha256:digest``."""
-
-NumericId = Annotated[str, msgspec.Meta(pattern=rf"^[1-9][0-9]{{0,18}}{_END}")]
-"""A number of GitHub's, which a renamed or resurrected repository or owner does not have."""
-
-KeyFile = Annotated[
-    str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]([A-Za-z0-9._-]{{0,98}}[A-Za-z0-9_-])?\.pub{_END}")
-]
-"""Name of a public key's file in the folder ``keys`` beside ``images.toml``."""
-
-GuestFolder = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^(/etc/containers|(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){1,14}/\.config/containers)"
-        + _END
-    ),
-]
-"""Where podman looks for its configuration: the system's folder, or that below a ``HOME``."""
-
-GuestPath = Annotated[
-    str, msgspec.Meta(pattern=rf"^(/[A-Za-z0-9_-][A-Za-z0-9._-]{{0,63}}){{3,16}}{_END}")
-]
-"""An absolute path in the guest, of letters that no shell and no JSON reader reads as others."""
-
-Workflow = Annotated[
-    str, msgspec.Meta(pattern=rf"^\.github/workflows/[A-Za-z0-9._-]{{1,100}}\.ya?ml{_END}")
-]
-"""Path of a workflow's file."""
-
-Issuer = Annotated[str, msgspec.Meta(pattern=rf"^https://[a-z0-9.-]+(/[A-Za-z0-9._-]+)*{_END}")]
-"""Who issues the workflow's identity tokens."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,7 +202,9 @@ def read_images_file(path: Path) -> ImageSettings:
         if path.stat().st_size > _SIZE_LIMIT:
             raise ImagesError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ImagesError(f"cannot be read: {error.strerror}", origin=str(path)) from error
+    except ValueError as error:
         raise ImagesError(f"cannot be read: {error}", origin=str(path)) from error
     return read_images(text, origin=str(path))
 

@@ -199,7 +199,10 @@ exec | images | inspect | kill | logs | port | ps | rm | stats | stop | top | wa
     exit
     ;;
 run | pull) ;;
--h | --help | help) usage ;;
+-h | --help | help)
+    (usage) 2>&1 || :
+    exit 0
+    ;;
 *) usage "$verb is no verb of dd-podman" ;;
 esac
 tmp=$(mktemp -d)

@@ -14,7 +14,16 @@ if [ -b /dev/vdc ]; then
     until mountpoint -q "$data" 2>/dev/null; do sleep 1; done
 fi
 
-# The policy first: podman refuses every image as long as it finds none.
+# An image that is in the storage runs without being asked again, and the disk is the host's: every
+# boot begins with an empty storage. What has to stay belongs in a folder of $data (run --volume).
+storage=$data/.podman
+if grep -qF " $storage/" /proc/mounts; then
+    echo 'podman-bootstrap: containers are running: nothing is changed' >&2
+    exit 1
+fi
+rm -rf "$storage"
+
+# The policy before the program: podman refuses every image as long as it finds none.
 put() {
     cat >"$1.new"
     mv -f "$1.new" "$1"
@@ -37,10 +46,6 @@ fi
 driver=vfs
 if mountpoint -q "$data" 2>/dev/null; then driver=overlay; fi
 
-# An image that is in the storage runs without being asked again, and the disk is the host's: every
-# boot begins with an empty storage. What has to stay belongs in a folder of $data (run --volume).
-storage=$data/.podman
-rm -rf "$storage"
 mkdir -p "$storage/storage" "$storage/runroot" "$storage/tmp"
 printf '[engine]\nhelper_binaries_dir = ["%s"]\n' "$bin" >"$storage/containers.conf"
 

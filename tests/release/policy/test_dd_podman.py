@@ -192,6 +192,12 @@ def test_usage(guest: Guest, words: tuple[str, ...]) -> None:
     assert guest.asked == []
 
 
+def test_help(guest: Guest) -> None:
+    done = guest.run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: dd-podman run")
+
+
 def test_podman_refuses(guest: Guest) -> None:
     said = "Error: x: Source image rejected: A signature was required, but no signature exists"
     guest.says("podman", "pull", err=f"Trying\n{said}\x1b[2J\n", code=125)

@@ -140,3 +140,18 @@ def test_what_another_boot_left_is_gone(guest: Guest) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("/policy.json\nend\n")
+
+
+def test_bootstrap_leaves_running_containers_alone(guest: Guest) -> None:
+    done = guest.run(
+        f"dd-podman run -d --network=none --name one {guest.ours} /bin/busybox sleep 60\n"
+        "[ $? = 0 ] || exit 10\n"
+        "busybox sh /shared/bootstrap; echo code $?\n"
+        "dd-podman ps --format '{{.Names}} runs'\n"
+        "dd-podman rm --force --time 0 one >/dev/null\n"
+    )
+    if done.returncode == 10 and "--map-root-user" in guest.root.unshare:
+        pytest.skip(f"containers cannot be run in a user namespace here: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    assert "containers are running: nothing is changed" in done.stderr
+    assert "code 1\none runs\n" in done.stdout
