@@ -251,6 +251,8 @@ def _read(path: Path) -> bytes:
             data = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
         raise SpecError(f"cannot be read: {error.strerror}", origin=str(path)) from error
+    except ValueError as error:
+        raise SpecError("is no path", origin=repr(str(path))) from error
     if len(data) > _SIZE_LIMIT:
         raise SpecError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
     return data

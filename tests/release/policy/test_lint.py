@@ -130,6 +130,7 @@ def registries(scopes: dict[str, bool]) -> str:
         (ours(signedIdentity={"type": "matchExact"}), 0, "warning identity_too_exact"),
         (ours(keyPath="/nowhere/two.pub"), 1, "error key_missing"),
         (ours(keyPath="/nowhere/two.pub"), 1, "warning key_unknown"),
+        (ours(keyPath="/nowhere/\0.pub"), 1, "error key_missing"),
         (touch("keys/one.pub", None), 1, "error key_missing"),
         (touch("keys/one.pub", "nonsense"), 1, "error key_invalid"),
         (touch("keys/two.pub", "nonsense"), 0, "info key_unused"),
