@@ -104,6 +104,11 @@ DEBIAN: Final = (
     Recipe("qemu-trixie", _TRIXIE, "trixie", "qemu-system-x86", "", QEMU_PROGRAM),
     # Needs nothing but libc, of any release; trixie's 2.5 cannot verify by digest, nor Rekor v2.
     Recipe("cosign-sid", ("sid",), "sid", "cosign"),
+    Recipe("sigstore-go-sid", ("sid",), "sid", "sigstore-go"),
+    # bookworm's skopeo and podman have the verification of Sigstore signatures patched out.
+    Recipe("skopeo-bookworm", ("bookworm",), "bookworm", "skopeo", "", "skopeo"),
+    Recipe("skopeo-sid", ("sid",), "sid", "skopeo", "", "skopeo"),
+    Recipe("podman-sid", ("sid",), "sid", "podman", "", "podman"),
 )
 
 # Ubuntu's default kernel of 24.04 is 6.8, which does not fill RTMR2: take the enablement kernel.

@@ -29,7 +29,7 @@ from mrtd.measure import (
     read_launch,
     with_options,
 )
-from mrtd.qemu.process import sigterm_unwinds
+from mrtd.process import sigterm_unwinds
 from mrtd.reference import Lifecycle, ReferenceValues, Release
 from mrtd.registers import LAUNCH_REGISTERS, RegisterName, Target, Unpinned
 from mrtd.shapes import SMBIOS_BLOB, Shape
