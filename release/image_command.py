@@ -246,8 +246,7 @@ def _signs(job: Job, given: argparse.Namespace) -> Signer:
 
 def _of_lock(found: Locked) -> Iterator[str]:
     base = found.lock.base
-    yield from _wrap(f"base      {base.image}:{base.tag}")
-    yield from _wrap(f"          {base.digest}")
+    yield from _wrap(f"base      {base.image}:{base.tag} {base.digest}")
     for platform, digest in base.platforms.items():
         yield from _wrap(f"platform  {platform} {digest}")
     yield f"packages  {len(found.lock.packages)}"
@@ -259,8 +258,8 @@ def _of_build(made: Built, out: Path) -> Iterator[str]:
     yield from _wrap(f"base      {made.base}")
     for platform, one in made.platforms.items():
         yield from _wrap(f"platform  {platform} {one.digest}")
-        size = f"{one.files} files, {one.size / 1e6:.1f} MB"
-        yield from _wrap(f"  layer   {one.layer} ({size})")
+        yield f"  added   {one.files} files, {one.size / 1e6:.1f} MB"
+        yield from _wrap(f"  layer   {one.layer}")
         yield from _wrap(f"  archive {one.diff_id}")
     yield from _wrap(f"written   {out}")
 
@@ -277,18 +276,21 @@ def _of_verified(found: Verified) -> Iterator[str]:
     words: dict[bool | None, str] = {True: "ok", False: "WRONG", None: "UNKNOWN"}
     for one in found.findings:
         yield from _wrap(f"{words[one.ok]:<9} {one.check}: {one.image}")
-        yield from _wrap(f"          {one.text}")
+        yield from (f"        {line}" for line in textwrap.wrap(_plain(one.text), _WIDTH - 8))
     told = {0: "verified", 1: "NOT AS IT HAS TO BE: see above", 3: "not all could be checked"}
     yield told[found.exit_code]
 
 
 def _wrap(text: str) -> list[str]:
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    indent = " " * 10
+    """Lines of 80 columns; a digest (71 characters) is on one by itself, after 8 blanks."""
     return textwrap.wrap(
-        plain,
+        _plain(text).replace("@sha256:", " @sha256:"),
         _WIDTH,
-        initial_indent=indent if plain.startswith(indent) else "",
-        subsequent_indent=indent,
+        subsequent_indent=" " * 8,
         break_on_hyphens=False,
+        break_long_words=False,
     )
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

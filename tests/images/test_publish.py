@@ -98,7 +98,7 @@ def test_steps_one_by_one(shop: Workshop) -> None:
     ran = shop.signed("verify")
     assert ran.code == 0
     assert ran.out.endswith("verified\n")
-    assert max(map(len, ran.out.splitlines())) <= 100  # digests are 71 by themselves
+    assert max(map(len, ran.out.splitlines())) <= 80
 
 
 def test_nothing_is_built(lab: ImageLab) -> None:
