@@ -169,24 +169,25 @@ def _build(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
 
 def _publish(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     """``push``, ``sign``, or all of it."""
-    built = read_built(given.out)
-    skopeo = _skopeo(given)
-    trail = Trail([])
+    built, skopeo, trail = read_built(given.out), _skopeo(given), Trail([])
     verified: Verified | None = None
+    # whatever may be missing is looked for before anything is public
+    if pushes := given.action != "sign":
+        tag = read_tag(given.tag)
+    if signs := given.action != "push":
+        cosign, trusted, signer = _cosign(given), _trust(job, given), _signs(job, given)
+        sbom = image_publish.read_sbom(given.out)
     with trail.explain():
-        if given.action != "sign":
-            tag = read_tag(given.tag)
-            trail.done += image_publish.push(
-                job, built, given.out, skopeo=skopeo, tag=tag, move=given.move_tag
+        if pushes:
+            image_publish.push(
+                job, built, trail, out=given.out, skopeo=skopeo, tag=tag, move=given.move_tag
             )
-        if given.action != "push":
-            cosign, trusted, signer = _cosign(given), _trust(job, given), _signs(job, given)
-            trail.done += image_publish.sign(job, built, signer, trusted, cosign=cosign)
-            trail.done += image_publish.attest(
-                job, built, given.out, signer, trusted, cosign=cosign
+        if signs:
+            image_publish.sign(job, built, trail, signer=signer, trusted=trusted, cosign=cosign)
+            image_publish.attest(
+                job, built, trail, sbom=sbom, signer=signer, trusted=trusted, cosign=cosign
             )
         if given.action == "publish":
-            sbom = image_publish.read_sbom(given.out)
             verified = verify(job, built, trusted, cosign=cosign, skopeo=skopeo, sbom=sbom)
     report = Published(image=built.image, done=tuple(trail.done), verified=verified)
     write_outputs(job.environ, {"image": built.image, "digest": built.reference.digest})
