@@ -21,6 +21,7 @@ from mrtd.images.skopeo import Skopeo
 from release import image_publish
 from release.image_build import Built, build, read_built
 from release.image_lock import Locked, find_npm, lock
+from release.image_policy import at_hand
 from release.image_publish import Signer
 from release.image_sources import DEFAULT_CACHE, Sources
 from release.image_verify import Trusted, Verified, verify
@@ -35,7 +36,7 @@ _ABOUT: Final = """\
 An image of ours is another's, by digest, with one layer of npm packages and files.
 
   python -m release image lock images/ollama-openclaw     names -> digests, lock.json
-  python -m release image build images/ollama-openclaw    an OCI layout; no registry
+  python -m release image build images/ollama-openclaw    an OCI layout of those
   python -m release image publish --tag v1.2.3 \\          push, sign twice, attest the
       --guest-policy guest-policy --public-key K.pub       SBOM, verify three ways
 
@@ -177,6 +178,9 @@ def _publish(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     if signs := given.action != "push":
         cosign, trusted, signer = _cosign(given), _trust(job, given), _signs(job, given)
         sbom = image_publish.read_sbom(given.out)
+    if given.action == "publish":
+        with at_hand(trusted.policy):
+            pass  # it can be read
     with trail.explain():
         if pushes:
             image_publish.push(
