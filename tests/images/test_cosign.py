@@ -26,7 +26,6 @@ from mrtd.images.signing import Oidc, SigningKey, attest, sign_key, sign_keyless
 from tests.images.lab import IDENTITY, PASSWORD, ImageLab
 from tests.lab.faults import Fault
 from tests.lab.faults import Kind as FaultKind
-from tests.lab.identity import GitHubIdentity
 from tests.lab.instance import Instance
 from tests.lab.signing_server import Endpoint
 
@@ -98,12 +97,10 @@ def test_keyless_of_another_sigstore(lab: ImageLab) -> None:
 
 def test_first_of_several_signers_is_enough(lab: ImageLab) -> None:
     image = lab.push()
-    stranger = GitHubIdentity.foreign_caller()
     token = lab.server.provider.token(
         {"job_workflow_ref": "octo/other/.github/workflows/x.yml@refs/heads/main"}
     )
     sign_keyless(lab.cosign, image, Oidc.of_token(token), lab.sigstore)
-    assert stranger
     assert isinstance(keyless(lab, image), Refused)
     sign_keyless(lab.cosign, image, lab.oidc, lab.sigstore)
     assert isinstance(keyless(lab, image), Signed)
@@ -229,7 +226,7 @@ def test_wrong_password_is_in_no_message(lab: ImageLab) -> None:
     assert PASSWORD not in lab.said[-1]
 
 
-@pytest.mark.parametrize("kind", [FaultKind.STATUS, FaultKind.GARBAGE, FaultKind.RESET])
+@pytest.mark.parametrize("kind", [FaultKind.STATUS, FaultKind.GARBAGE])
 @pytest.mark.parametrize("endpoint", [Endpoint.FULCIO, Endpoint.REKOR_V1])
 def test_sigstore_that_does_not_answer(lab: ImageLab, kind: FaultKind, endpoint: Endpoint) -> None:
     image = lab.push()
@@ -271,6 +268,7 @@ def claim(digest: str = IMAGE.digest, of: str = "cosign container image signatur
 
 
 KEY = Key(b"a public key")
+NO_MATCH = "Error: no matching signatures:"
 
 
 @pytest.mark.parametrize(
@@ -286,9 +284,15 @@ KEY = Key(b"a public key")
         ("exit 1", NotChecked),
         ("exit 2", NotChecked),
         ("exit 10", NotSigned),
-        ("exit 12", Refused),
+        ("exit 12", NotChecked),
+        (f"echo {NO_MATCH} invalid signature when validating ASN.1 >&2; exit 12", Refused),
+        (f"echo {NO_MATCH} GET http://x: 503 >&2; exit 12", NotChecked),
+        (
+            f"printf '{NO_MATCH} invalid signature when validating ASN.1\\n EOF\\n' >&2; exit 12",
+            NotChecked,
+        ),
         ("kill -SEGV $$", NotChecked),
-        (f"echo '{claim()}'; exit 12", Refused),
+        (f"echo '{claim()}'; exit 12", NotChecked),
     ],
 )
 def test_exit_status_is_not_enough(tmp_path: Path, body: str, expected: type) -> None:
