@@ -16,6 +16,7 @@
     |   |-- MalformedStatement    a statement or reference-values document breaks its format
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
+    |   |-- ImagesError           images.toml, or a key that it names, cannot be used
     |   |-- TrustRootError        the root of trust for signatures cannot be used
     |   |-- TokenError            an OIDC token cannot be had or used to sign: get another one
     |   |   `-- NoOidcPermission      the workflow has to be changed: it may not ask for a token
@@ -134,6 +135,10 @@ class MalformedBundle(InputError):
 
 class PolicyError(InputError):
     """An appraisal policy cannot be read, contradicts itself, or leaves out what it must say."""
+
+
+class ImagesError(InputError):
+    """``images.toml``, or a key that it names, cannot be read, or contradicts itself."""
 
 
 class TrustRootError(InputError):

@@ -1,1 +1,1 @@
-"""Container images: who signed them, asked of the programs that know (cosign, skopeo)."""
+"""Container images: whose are trusted, who signed them, and what follows for a workload."""
