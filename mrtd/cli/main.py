@@ -19,6 +19,7 @@ VERBS: Final = {
     "compare": "compare expected and observed measurements, event by event",
     "explain": "say why evidence is not what was expected",
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
+    "workloads": "containers that run here, and who signed their images",
     "trust": "show the root of trust for signatures, or fetch it anew",
     "serve": "answer control planes over HTTP: may this VM in?",
 }

@@ -33,8 +33,8 @@ class _Document(msgspec.Struct):
     """What is used of ``/health``; agents send more."""
 
     agent_id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
-    deployments: list[_Name | _Entry] = []  # noqa: RUF012 - msgspec copies it
-    deployment_status: list[_Entry] = []  # noqa: RUF012
+    deployments: list[_Name | _Entry] = []
+    deployment_status: list[_Entry] = []
 
 
 class Health(msgspec.Struct, frozen=True):

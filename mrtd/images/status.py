@@ -5,10 +5,10 @@ Decided from the digest that podman names (``.ImageDigest``), from ``images.toml
 any image any name. The rules:
 
 * **green**: a repository of ours, the release key signed this digest, and so did its workflow;
-* **yellow**: an exception names this digest, or the workflow's signature is missing (or could not be
-  looked at) where ``images.toml`` makes it optional;
-* **red**: a signature was looked at and does not hold, a required one is not there, an exception has
-  expired, nobody vouches for the digest, or it is not the one that was asked for;
+* **yellow**: an exception names this digest, or the workflow's signature is missing (or could not
+  be looked at) where ``images.toml`` makes it optional;
+* **red**: a signature was looked at and does not hold, a required one is not there, an exception
+  has expired, nobody vouches for the digest, or it is not the one that was asked for;
 * **unknown**: what decides could not be looked at.
 
 What is red stays red whatever else could not be looked at.
@@ -235,7 +235,5 @@ def _read(deployment: Deployment) -> tuple[ImageReference, str | None]:
     return repository.at(deployment.image_digest), asked if at else None
 
 
-def _status(
-    code: Code, reason: str, now: datetime, check: ImageCheck | None = None
-) -> ImageStatus:
+def _status(code: Code, reason: str, now: datetime, check: ImageCheck | None = None) -> ImageStatus:
     return ImageStatus(code=code, reason=printable(reason)[:_SHOWN], checked_at=now, check=check)

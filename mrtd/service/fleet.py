@@ -1,7 +1,7 @@
 """The fleet as the control plane sees it: who was admitted, and what each agent runs now.
 
-Agents are kept by their public key. Threads ask each for its ``/health`` now and then, at the address
-that its proof of possession covers, and work out the status of what it runs.
+Agents are kept by their public key. Threads ask each for its ``/health`` now and then, at the
+address that its proof of possession covers, and work out the status of what it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from mrtd.errors import MalformedDocument, MrtdError
-from mrtd.images.health import read_health
+from mrtd.images.health import Health, read_health
 from mrtd.images.status import Code, Colour, Deployment, ImageStatus
 from mrtd.printable import printable
 from mrtd.service.agent_fetch import AskAgent
@@ -211,8 +211,7 @@ class Fleet:
     def _asked(self, agent: Agent, health: str) -> tuple[Report | None, str]:
         try:
             said = read_health(self._ask(health), origin="/health")
-            if said.agent_id not in {None, agent.agent_id}:
-                raise MalformedDocument("is another agent's", origin="/health", field="agent_id")
+            _demand_own(said, agent)
             found = tuple(zip(said.deployments, self._statuses.of(said.deployments), strict=True))
             return Report(self.clock.wall(), found), ""
         except MrtdError as error:
@@ -243,3 +242,9 @@ class Fleet:
                     threads.submit(self.look, agent_id)
                     continue
                 return
+
+
+def _demand_own(said: Health, agent: Agent) -> None:
+    """An agent that knows its id answers with it."""
+    if said.agent_id not in {None, agent.agent_id}:
+        raise MalformedDocument("is another agent's", origin="/health", field="agent_id")

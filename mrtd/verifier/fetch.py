@@ -124,7 +124,7 @@ class HttpFetch:
 
 
 def tls_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
-    """For clients: certificates of a file (PEM) instead of certifi's; nothing of the environment."""
+    """For clients: certificates of a file (PEM), or certifi's; nothing of the environment."""
     if ca_bundle is None:
         import certifi  # noqa: PLC0415 - not needed with a bundle
 

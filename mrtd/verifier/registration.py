@@ -7,8 +7,8 @@ ports; ``u16`` and ``u32`` are big-endian, and ``field(x) = u32(len(x)) || x``::
               || u32(number of extra_ingress)
               || field(hostname_label) || u16(port)      for each, in the order of the request
 
-Texts are UTF-8; without ``extra_ingress`` their number is 0. An agent that says where its ``/health``
-is has to be the one who says it: the context then is another one, that ends in it::
+Texts are UTF-8; without ``extra_ingress`` their number is 0. Where an agent says at which address
+it answers ``/health``, the context is another one, that ends in it::
 
     context = "mrtd.register/v2\0" || ... as above ... || field(health)
 """

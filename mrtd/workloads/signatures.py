@@ -1,10 +1,10 @@
-"""The signatures of an image: the release key's by cosign, the workflow's by the verifier's own means.
+"""The signatures of an image: of the release key by cosign, of the workflow by our own verifier.
 
 cosign fetches (a registry's login, referrers and fallback tags are its trade) and checks the key's
-signature, which is in podman's format. Bundles it only fetches: they are opened as those of reference
-values are (`mrtd.verifier.bundle`), so that the certificate's numeric ids are compared, which cosign
-cannot, and run and log entry are known. GitHub's attestation store is not asked: what it has of an
-image is provenance, which is no signature in the sense of the guest's policy.
+signature, which is in podman's format. Bundles it only fetches: they are opened as those of
+reference values are (`mrtd.verifier.bundle`), so that the certificate's numeric ids are compared,
+which cosign cannot, and run and log entry are known. GitHub's attestation store is not asked: what
+it has of an image is provenance, which is no signature in the sense of the guest's policy.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ KEPT_SECONDS: Final = 600.0
 UNKNOWN_SECONDS: Final = 60.0
 """When what could not be checked is tried again."""
 _ENTRIES: Final = 4096
-_CHECKS: Final = 64
+CHECKS: Final = 64
 """Digests that one call checks; an agent may name any number of them."""
 
 
@@ -50,7 +50,7 @@ class Statuses:
         checker: ImageChecker,
         *,
         clock: Clock | None = None,
-        checks: int = _CHECKS,
+        checks: int = CHECKS,
     ) -> None:
         self._settings, self._checker, self._checks = settings, checker, checks
         self._clock = clock or Clock()
