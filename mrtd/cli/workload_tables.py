@@ -44,4 +44,5 @@ def print_workloads(records: Sequence[DeploymentStatus]) -> None:
     out.print(table)
     counts = Counter(record.attestation_status for record in records)
     found = ", ".join(f"{counts[colour]} {colour}" for colour in Colour if counts[colour])
-    out.print(Text(f"\n{len(records)} deployments: {found}"))
+    plural = "" if len(records) == 1 else "s"
+    out.print(Text(f"\n{len(records)} deployment{plural}: {found}"))

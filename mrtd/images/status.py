@@ -175,13 +175,14 @@ def appraise(
     except InputError as error:
         return _status(Code.NOT_ALLOWED, error.message, now)
     if asked is not None and asked != image.digest:
-        text = f"asked for {asked}, and another image runs"
+        text = "another image runs than the digest that was asked for"
         return _status(Code.DIGEST_DIFFERS, text, now)
     if (source := settings.source(str(image.repository))) is not None:
         return Subject(source, image)
     if (exception := settings.exception(str(image))) is not None:
         return _of_exception(exception, now)
-    return _status(Code.NOT_ALLOWED, f"nobody vouches for {image}: it is not in images.toml", now)
+    text = "nobody vouches for it: images.toml has neither its repository nor its digest"
+    return _status(Code.NOT_ALLOWED, text, now)
 
 
 def judge(source: ImageSource, check: ImageCheck, now: datetime) -> ImageStatus:

@@ -173,6 +173,7 @@ class FleetPages:
         deployments = () if report is None else report.deployments
         server = self._service.policy.identity.server
         rows = [_deployment_row(one, status, now, server) for one, status in deployments]
+        rows.sort(key=lambda row: _ORDER[row.badge.kind])
         attestation = agent.verdict.attestation
         return self._template("agent.html").render(
             self._common,
@@ -302,7 +303,9 @@ def _proof(what: str, outcome: SignatureOutcome, server: str) -> Proof:
     why = printable(outcome.why)
     if isinstance(outcome, (Refused, NotSigned)):
         return Proof(_CHECKED[Outcome.FAILED], f"not signed by the {what}: {why}")
-    return Proof(_CHECKED[Outcome.NOT_CHECKED], f"nobody knows of the {what}'s signature: {why}")
+    return Proof(
+        _CHECKED[Outcome.NOT_CHECKED], f"could not look for a signature of the {what}: {why}"
+    )
 
 
 def _run_link(attestation: Attestation | None, server: str) -> str:

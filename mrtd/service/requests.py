@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from mrtd.errors import MalformedDocument
 from mrtd.service.agent_fetch import HEALTH_PATTERN, Place
 from mrtd.service.answers import Refusal
 from mrtd.verifier.binding import Binding, NonceBinding, ReportDataBinding
@@ -143,7 +144,10 @@ class RegisterRequest(_Body, frozen=True, kw_only=True):
         if self.health is not None:
             if not all(given):
                 raise ValueError("health comes with a proof, which covers it")
-            Place.read(self.health)
+            try:
+                Place.read(self.health)
+            except MalformedDocument as error:  # such as port 65536
+                raise ValueError(error.message) from error
 
 
 def read_bytes(text: str, field: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Signatures of an image: a registry's double gives bundles of the lab's Sigstore, genuine and not."""
+"""Signatures of an image: a double of a registry has bundles of the lab's Sigstore."""
 
 from __future__ import annotations
 
@@ -79,7 +79,11 @@ class Registry:
 
 def checker(registry: Registry, **options: Any) -> SignatureChecker:
     root = root_of(default_instance())
-    arguments = {"opener": LateSigstore(root), "keys": PEMS, "clock": Times(NOW).clock}
+    arguments: dict[str, Any] = {
+        "opener": LateSigstore(root),
+        "keys": PEMS,
+        "clock": Times(NOW).clock,
+    }
     return SignatureChecker(registry, **arguments | options)
 
 
@@ -137,7 +141,7 @@ def test_a_statement_that_can_be_read_in_two_ways_is_refused(changes: dict[str, 
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_who_else_signed_is_not_the_workflow(changes: dict[str, str]) -> None:
+def test_who_else_signed_is_not_the_workflow(changes: dict[str, Any]) -> None:
     found = workflow(mint(statement(), replace(RELEASE, **changes)))
     assert isinstance(found, Refused)
     assert "identity." in found.why
@@ -155,7 +159,11 @@ def test_one_that_holds_is_enough_among_those_that_do_not() -> None:
     assert isinstance(workflow(stranger, b"garbage"), Refused)
 
 
-@pytest.mark.parametrize("flaw", [Flaw.SIGNATURE_BY_OTHER_KEY, Flaw.CERTIFICATE_BY_FOREIGN_CA, Flaw.PAYLOAD_ALTERED], ids=str)
+@pytest.mark.parametrize(
+    "flaw",
+    [Flaw.SIGNATURE_BY_OTHER_KEY, Flaw.CERTIFICATE_BY_FOREIGN_CA, Flaw.PAYLOAD_ALTERED],
+    ids=str,
+)
 def test_a_forged_bundle_is_refused(flaw: Flaw) -> None:
     assert isinstance(workflow(mint(statement(), flaw=flaw)), Refused)
 
