@@ -289,7 +289,7 @@ def _deployment_row(
         badge=BADGES[status.colour],
         reason=status.reason,
         proofs=proofs,
-        run="" if check is None else _link(check.run, server),
+        run="" if check is None else linked(check.run, server),
         log="" if check is None else _log_link(check.log_index),
         checked=f"{_age(now - checked)} ago",
         checked_at=_instant(checked),
@@ -309,10 +309,10 @@ def _proof(what: str, outcome: SignatureOutcome, server: str) -> Proof:
 
 
 def _run_link(attestation: Attestation | None, server: str) -> str:
-    return "" if attestation is None else _link(attestation.run, server)
+    return "" if attestation is None else linked(attestation.run, server)
 
 
-def _link(url: str, server: str) -> str:
+def linked(url: str, server: str) -> str:
     """A URL of the server where the repositories are; others are not linked."""
     same = urlsplit(url)[:2] == urlsplit(server)[:2] and url.startswith("https://")
     return url if same and url.isascii() and url.isprintable() else ""

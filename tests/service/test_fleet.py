@@ -22,7 +22,7 @@ from mrtd.service.fleet import (
     Fleet,
 )
 from mrtd.service.fleet import Agent as Known
-from mrtd.service.fleet_pages import SECURITY_HEADERS
+from mrtd.service.fleet_pages import SECURITY_HEADERS, linked
 from mrtd.verifier.registration import register_context
 from tests.lab.agents import OURS, RUNS, MadeFleet, digest, health, verdict
 from tests.lab.world import NOW, Times
@@ -428,11 +428,9 @@ def test_hostile_texts_are_texts() -> None:
     "run", ["javascript:alert(1)", "https://github.com.evil.example/x", "http://github.com/x", ""]
 )
 def test_only_runs_on_the_repositorys_server_are_linked(run: str) -> None:
-    from mrtd.service.fleet import Agent as Known
-from mrtd.service.fleet_pages import _link
-
-    assert _link(run, "https://github.com") == ""
-    assert _link("https://github.com/o/r/actions/runs/1", "https://github.com") != ""
+    assert linked(run, "https://github.com") == ""
+    wanted = "https://github.com/o/r/actions/runs/1"
+    assert linked(wanted, "https://github.com") == wanted
 
 
 def test_who_is_not_there_is_a_page_that_says_so() -> None:
