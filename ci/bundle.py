@@ -14,9 +14,12 @@ _WRAPPER: Final = """\
 # Written by ci/bundle.py: runs {program} from the packages in this folder, with their libraries.
 root=$(dirname -- "$(readlink -f -- "$0")")
 lib=$root/usr/lib/x86_64-linux-gnu
+own=$root/lib/x86_64-linux-gnu # before Debian 13, libc is here
+loader=$lib/ld-linux-x86-64.so.2
+[ -e "$loader" ] || loader=$own/ld-linux-x86-64.so.2
 export QEMU_MODULE_DIR="$lib/qemu"
 # exec: who kills the wrapper kills the program
-exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib:$root/usr/lib:$lib/pulseaudio" \\
+exec "$loader" --library-path "$lib:$own:$root/usr/lib:$lib/pulseaudio" \\
     --argv0 {program} "$root/usr/bin/{program}"{options} "$@"
 """
 _QEMU_DATA: Final = (

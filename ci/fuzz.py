@@ -41,6 +41,7 @@ from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
+from mrtd.images.settings import read_images
 from mrtd.launch.spec import read_spec
 from mrtd.reference import read_statement
 from mrtd.reference.strict_json import read_json
@@ -126,6 +127,10 @@ def _acpi(data: bytes) -> None:
 
 def _text(data: bytes) -> None:
     read_spec(data.decode("utf-8", "replace"), origin="fuzz")
+
+
+def _images(data: bytes) -> None:
+    read_images(data.decode("utf-8", "replace"), origin="fuzz")
 
 
 def _bundle(data: bytes) -> None:
@@ -235,6 +240,23 @@ kind = "direct"
 kernel = "vmlinuz"
 """
 
+_IMAGES: Final = b"""\
+schema = "mrtd.images/1"
+[[repositories]]
+repository = "ghcr.io/owner/ours"
+keys = ["release.pub"]
+[repositories.identity]
+repository = "owner/name"
+repository_id = 1
+owner_id = 2
+workflow = ".github/workflows/release.yml"
+[[exceptions]]
+image = "docker.io/library/busybox@sha256:%s"
+reason = "r"
+owner = "o"
+expires = 2027-01-01
+""" % (b"ab" * 32)
+
 _BUNDLE: Final = encode_bundle(
     bundle_of({"proc/cmdline": b"console=ttyS0 password=x", "tdx/quote": build_quote()})
 )
@@ -255,6 +277,7 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),
     "github-answer": FuzzTarget(_rest, (_ANSWER,)),
+    "images": FuzzTarget(_images, (_IMAGES,)),
     "jwks": FuzzTarget(read_keys, (_JWKS,)),
     "kernel": FuzzTarget(
         lambda data: read_kernel_facts(memoryview(data), origin="fuzz"), (build_bzimage(),)

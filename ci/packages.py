@@ -96,7 +96,9 @@ DEBIAN: Final = (
     Recipe("qemu-trixie", _TRIXIE, "trixie", "qemu-system-x86", "", QEMU_PROGRAM),
     # Needs nothing but libc, of any release; trixie's 2.5 cannot verify by digest, nor Rekor v2.
     Recipe("cosign-sid", ("sid",), "sid", "cosign"),
-    # bookworm's have the verification of Sigstore signatures patched out.
+    Recipe("sigstore-go-sid", ("sid",), "sid", "sigstore-go"),
+    # bookworm's skopeo and podman have the verification of Sigstore signatures patched out.
+    Recipe("skopeo-bookworm", ("bookworm",), "bookworm", "skopeo", "", "skopeo"),
     Recipe("skopeo-sid", ("sid",), "sid", "skopeo", "", "skopeo"),
     Recipe("podman-sid", ("sid",), "sid", "podman", "", "podman"),
 )

@@ -9,6 +9,7 @@ from typing import Final, get_args
 
 from mrtd.reference import BitRule, ReleaseRef
 from mrtd.reference.fields import ConfirmationKind
+from release import image_command, policy_command
 from release.channel import ANEW, Anew
 
 _EPILOG: Final = """\
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     _revoke(verbs.add_parser("revoke", help="take back a launch, a firmware or a release"))
     _status(verbs.add_parser("status", help="what is attested, current, retired, revoked"))
     _recheck(verbs.add_parser("recheck", help="does the latest release still hold, how long?"))
+    image_command.add(verbs.add_parser("image", help="build, sign and check our container images"))
+    policy_command.add(verbs.add_parser("policy", help="which images may run in a guest"))
     return top
 
 

@@ -16,6 +16,16 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from mrtd.errors import ImagesError
+from mrtd.images.fields import (
+    GuestFolder,
+    GuestPath,
+    ImageRepository,
+    Issuer,
+    KeyFile,
+    NumericId,
+    PinnedImage,
+    Workflow,
+)
 from mrtd.reference.fields import GitRef, Repository, Text
 
 SCHEMA: Final = "mrtd.images/1"
@@ -23,50 +33,7 @@ _SIZE_LIMIT: Final = 1 << 20
 _COUNT: Final = 1000
 _IDS: Final = ("repository_id", "owner_id")
 _PLACE: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
-_END: Final = r"$(?!\n)"
-# A name as containers/image spells it out ("docker.io/library/x", not "x"): a scope of policy.json
-# is compared with it as a text. Domains are lower-case here, so that there is one spelling.
-_LABEL: Final = "[a-z0-9]+(?:-+[a-z0-9]+)*"
-_DOMAIN: Final = rf"(?:localhost|{_LABEL}(?:\.{_LABEL})+|{_LABEL}(?=:))(?::[1-9][0-9]{{0,4}})?"
-_PATH: Final = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
-_NAME: Final = rf"(?=.{{1,255}}(?:@|$)){_DOMAIN}(?:/{_PATH})+"
 _DOCKER_IO: Final = re.compile(r"docker\.io/[^/]+")
-
-ImageRepository = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}{_END}")]
-"""``registry/name``, written out: ``docker.io/library/alpine``, ``ghcr.io/owner/name``."""
-
-PinnedImage = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}@sha256:[0-9a-f]{{64}}{_END}")]
-"""``registry/name@sha256:digest``."""
-
-NumericId = Annotated[str, msgspec.Meta(pattern=rf"^[1-9][0-9]{{0,18}}{_END}")]
-"""A number of GitHub's, which a renamed or resurrected repository or owner does not have."""
-
-KeyFile = Annotated[
-    str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]([A-Za-z0-9._-]{{0,98}}[A-Za-z0-9_-])?\.pub{_END}")
-]
-"""Name of a public key's file in the folder ``keys`` beside ``images.toml``."""
-
-GuestFolder = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^(/etc/containers|(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){1,14}/\.config/containers)"
-        + _END
-    ),
-]
-"""Where podman looks for its configuration: the system's folder, or that below a ``HOME``."""
-
-GuestPath = Annotated[
-    str, msgspec.Meta(pattern=rf"^(/[A-Za-z0-9_-][A-Za-z0-9._-]{{0,63}}){{1,16}}{_END}")
-]
-"""An absolute path in the guest, of letters that no shell and no JSON reader reads as others."""
-
-Workflow = Annotated[
-    str, msgspec.Meta(pattern=rf"^\.github/workflows/[A-Za-z0-9._-]{{1,100}}\.ya?ml{_END}")
-]
-"""Path of a workflow's file."""
-
-Issuer = Annotated[str, msgspec.Meta(pattern=rf"^https://[a-z0-9.-]+(/[A-Za-z0-9._-]+)*{_END}")]
-"""Who issues the workflow's identity tokens."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,11 +120,27 @@ class Guest(_Table, frozen=True, kw_only=True):
         folder: of ``policy.json``, ``registries.d`` and ``keys``. Podman looks for
             ``registries.d`` in ``/etc/containers`` and in ``$HOME/.config/containers``: it is
             the one, or ends like the other where ``/etc`` cannot be written.
-        podman: the program that ``dd-podman`` runs, with its libraries and storage settings.
+        podman: the program that ``dd-podman`` runs, with the guest's storage settings.
+        trusted_root: whether ``trusted_root.json`` beside ``images.toml`` goes into the guest, so
+            that ``dd-podman`` can verify the workflow's signature there.
+        enforce_workflow: whether podman itself is to enforce the workflow, which takes one that
+            reads ``buildSignerURI``; no release that we know does.
     """
 
     folder: GuestFolder = "/etc/containers"
     podman: GuestPath = "/var/lib/easyenclave/bin/podman"
+    trusted_root: bool = False
+    enforce_workflow: bool = False
+
+    @property
+    def home(self) -> str:
+        """``HOME`` of podman: where it finds the folder, and nothing else."""
+        return self.folder.removesuffix("/.config/containers") if self.in_home else "/nonexistent"
+
+    @property
+    def in_home(self) -> bool:
+        """Whether the folder is made at boot, below a ``HOME``, and not part of the image."""
+        return self.folder != "/etc/containers"
 
 
 class ImageSettings(_Table, frozen=True, kw_only=True):
@@ -219,7 +202,9 @@ def read_images_file(path: Path) -> ImageSettings:
         if path.stat().st_size > _SIZE_LIMIT:
             raise ImagesError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ImagesError(f"cannot be read: {error.strerror}", origin=str(path)) from error
+    except ValueError as error:
         raise ImagesError(f"cannot be read: {error}", origin=str(path)) from error
     return read_images(text, origin=str(path))
 
@@ -243,7 +228,7 @@ _MEANT: Final = {
     "identity.ref": "is no whole ref such as refs/heads/main",
     "keys": "is no file name such as release-2026.pub (files are in the folder keys)",
     "folder": "is neither /etc/containers nor of the form /HOME/.config/containers",
-    "podman": "is no absolute path of plain letters",
+    "podman": "is no absolute path of plain letters, three names deep",
 }
 
 
@@ -266,6 +251,9 @@ def _hint(field: str) -> str:
 
 def _check(settings: ImageSettings, origin: str) -> None:
     """Refuse rows that contradict each other, or that podman would never compare with."""
+    if settings.guest.enforce_workflow and not settings.guest.trusted_root:
+        problem = "takes the keys in trusted_root.json: set guest.trusted_root"
+        raise ImagesError(problem, origin=origin, field="guest.enforce_workflow")
     for field, problem in (*_of_sources(settings), *_of_exceptions(settings)):
         raise ImagesError(problem, origin=origin, field=field)
 
