@@ -83,7 +83,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests without a network; arguments after ``--`` go to pytest."""
     _install(session, "test", extras="ci,service")
     session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
-    session.run("python", "-m", "ci.system", "dash", "shellcheck", "registry")
+    session.run("python", "-m", "ci.system", "dash", "shellcheck", "registry", "npm")
     session.run("python", "-m", "ci.system", "chromium")  # by itself: not every release has it
     session.run("python", "-m", "ci.packages")
     if session.posargs:

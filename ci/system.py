@@ -39,6 +39,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "dash": Tool("dash", "dash"),
     "shellcheck": Tool("shellcheck", "shellcheck"),
     "chromium": Tool("chromium", "chromium"),
+    "npm": Tool("npm", "npm"),
     "registry": Tool("docker-registry", "docker-registry"),
     "wrk": Tool("wrk", "wrk"),
 }

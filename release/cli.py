@@ -1,4 +1,4 @@
-"""``python -m release``: attest, revoke, status, recheck, policy."""
+"""``python -m release``: attest, revoke, status, recheck, image, policy."""
 
 from __future__ import annotations
 

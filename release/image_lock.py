@@ -37,7 +37,8 @@ _INSTALL: Final = (
     "--no-fund",
     "--no-update-notifier",
     "--cache=npm-cache",  # in its folder, which is gone afterwards
-    "--userconfig=/dev/null",
+    "--userconfig=npmrc",  # which is not there
+    "--prefix=.",
     "--globalconfig=/dev/null",
 )
 _PASSED: Final = ("HTTPS_PROXY", "NODE_EXTRA_CA_CERTS")
@@ -134,7 +135,7 @@ def _packages(folder: Folder, npm: Path, environ: Mapping[str, str]) -> tuple[Pa
         status = process.kill()
         if not ended or status != 0:
             how = f"ended with status {status}" if ended else f"gave no answer in {_SECONDS:g} s"
-            raise TransportError(f"{NPM} {how}", hint=process.failure("it said").message)
+            raise TransportError(process.failure(how).message)
         try:
             tree = json.loads(_bounded(process.folder / "package-lock.json"))
         except (OSError, ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ from mrtd.process import running
 _OUTPUT_LIMIT: Final = 8 << 20
 _HELP_SECONDS: Final = 30
 _WORD: Final = re.compile(r"--[A-Za-z][A-Za-z-]*")
+_LOGGED: Final = re.compile(r'time="[^"]*" level=[a-z]+ msg="(.*)"')
 _SHOWN: Final = 400
 _EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 _NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -44,11 +45,17 @@ class Said:
     def short(self) -> str:
         """One printable line; cosign says every error twice, and warns of its own options."""
         text = f"{self.stdout[:_SHOWN].decode('utf-8', 'replace')}\n{self.stderr}"
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [_plain(line.strip()) for line in text.splitlines() if line.strip()]
         noise = ("error during command execution:", "Flag --", "WARNING: Skipping tlog")
         kept = [line for line in lines if not line.startswith(noise)]
         shown = "".join(c if c.isprintable() else "?" for c in "; ".join(kept or lines))
         return shown[:_SHOWN] or "nothing"
+
+
+def _plain(line: str) -> str:
+    """A line of skopeo's log without time and level."""
+    found = _LOGGED.fullmatch(line)
+    return found[1].replace('\\"', '"') if found else line
 
 
 class TooSlow(ToolFailed):

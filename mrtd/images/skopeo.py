@@ -29,9 +29,7 @@ PROGRAM: Final = "skopeo"
 ACCEPT_ANYTHING: Final = [{"type": "insecureAcceptAnything"}]
 _REJECTED: Final = re.compile(r"Source image rejected: (.*)|(is rejected by policy)")
 _BAD_POLICY: Final = re.compile(r"Error loading trust policy: (.*)")
-_ABSENT: Final = re.compile(
-    r"manifest unknown|name unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN|not found"
-)
+_ABSENT: Final = re.compile(r"manifest unknown|name unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN")
 _NO_LOGIN: Final = RegistryLogin()
 _POLICY_FILE: Final = "policy.json"
 _ATTACHMENTS: Final = "docker:\n  {}:\n    use-sigstore-attachments: true\n"

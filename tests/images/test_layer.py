@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from release.oci_layer import Entry, MalformedLayer, layer
 
 PARTS = st.text(
-    st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=60
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=60
 ).filter(lambda part: part not in {".", ".."} and not part.startswith(".wh."))
 PATHS = st.lists(PARTS, min_size=1, max_size=6).map(lambda parts: "/root/" + "/".join(parts))
 ENTRIES = st.builds(Entry, st.binary(max_size=2000), executable=st.booleans())

@@ -85,7 +85,8 @@ def test_packages_that_are_not_locked_by_digest(packages: dict[str, Any]) -> Non
 
 
 def test_other_lock_files() -> None:
-    for tree in (None, [], {}, {"lockfileVersion": 2, "packages": {}}, {"lockfileVersion": 3}):
+    others: list[object] = [None, [], {}, {"lockfileVersion": 3}]
+    for tree in (*others, {"lockfileVersion": 2, "packages": {}}):
         with pytest.raises(MalformedPackage, match=r"package-lock\.json"):
             read_package_lock(tree, registry=REGISTRY, platforms=PLATFORMS, origin="test")
 

@@ -178,7 +178,9 @@ class Workshop:
         return Ran(code, out.getvalue(), err.getvalue())
 
     def build(self, *words: str | Path) -> Ran:
-        cache = [] if "--cache" in words else ["--cache", self.lab.folder / "cache"]
+        cache: list[str | Path] = (
+            [] if "--cache" in words else ["--cache", self.lab.folder / "cache"]
+        )
         return self.run("build", self.folder, *cache, *words)
 
     def signed(self, action: str, *words: str | Path, policy: Path | None = None) -> Ran:
