@@ -11,25 +11,24 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import quote, urlsplit
 
 import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mrtd.errors import ToolMissing
 from mrtd.images.outcome import NotSigned, Refused, SignatureOutcome, Signed
 from mrtd.images.status import Colour, Deployment, ImageStatus
 from mrtd.printable import printable
 from mrtd.service.fleet import SCRAPE_SECONDS, Agent, Fleet
 from mrtd.service.service import Service
 from mrtd.verifier.verdict import OK, Attestation, Outcome, Verdict
-
-if TYPE_CHECKING:
-    from jinja2 import Environment, Template
 
 SECURITY_HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
@@ -53,11 +52,26 @@ _CLEAN: Final = ("stale",)
 
 
 class Badge(msgspec.Struct, frozen=True):
-    """A colour, with the sign and the word that say the same."""
+    """A colour, with the sign and the word that say the same.
+
+    Attributes:
+        html: all of it, for templates.
+    """
 
     kind: str
     sign: str
     word: str
+
+    @property
+    def html(self) -> Markup:
+        """The badge as HTML; made once."""
+        return _badge(self)
+
+
+@cache
+def _badge(badge: Badge) -> Markup:
+    sign = f'<span class="sign" aria-hidden="true">{badge.sign}</span>'
+    return Markup(f'<span class="badge {badge.kind}">{sign}{badge.word}</span>')
 
 
 BADGES: Final[Mapping[Colour | None, Badge]] = {
@@ -77,6 +91,7 @@ class AgentRow(msgspec.Struct, frozen=True):
     """A line of ``/``."""
 
     agent_id: str
+    href: str
     vm_name: str
     hostname: str
     measurement: Badge
@@ -122,9 +137,6 @@ class FleetPages:
         fleet: what is shown.
         owner: of the fleet.
         environment: its label.
-
-    Raises:
-        ToolMissing: jinja2 is not installed.
     """
 
     def __init__(
@@ -133,7 +145,11 @@ class FleetPages:
         self._service, self._fleet = service, fleet
         self._templates = _environment()
         name = " / ".join(printable(part) for part in (owner, environment) if part)
-        self._common = {"fleet_name": name, "refresh_seconds": int(SCRAPE_SECONDS)}
+        self._common = {
+            "fleet_name": name,
+            "refresh_seconds": int(SCRAPE_SECONDS),
+            "badges": {badge.kind: badge for badge in BADGES.values()},
+        }
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -158,7 +174,7 @@ class FleetPages:
     def render_agents(self) -> str:
         """The page of all agents."""
         now = self._fleet.clock.wall()
-        rows = [_agent_row(agent, now) for agent in self._fleet.agents()]
+        rows = [agent_row(agent, now) for agent in self._fleet.agents()]
         rows.sort(key=lambda row: _ORDER[row.workloads.kind])  # what needs somebody comes first
         found = Counter(row.workloads.kind for row in rows)
         summary = [(badge, found[badge.kind]) for badge in BADGES.values() if found[badge.kind]]
@@ -177,7 +193,7 @@ class FleetPages:
         attestation = agent.verdict.attestation
         return self._template("agent.html").render(
             self._common,
-            agent=_agent_row(agent, now),
+            agent=agent_row(agent, now),
             deployments=rows,
             stale=agent.stale(now),
             reported=report is not None,
@@ -210,12 +226,6 @@ _CHECKED: Final = {
 
 
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise ToolMissing(
-            f"jinja2 cannot be imported: {error}", hint="pip install './mrtd[service]'"
-        ) from error
     return Environment(
         loader=PackageLoader("mrtd.service"),
         autoescape=True,
@@ -239,12 +249,14 @@ def _html(text: str, status: int = OK) -> Response:
     return Response(text, status, SECURITY_HEADERS, "text/html")
 
 
-def _agent_row(agent: Agent, now: float) -> AgentRow:
+def agent_row(agent: Agent, now: float) -> AgentRow:
+    """What is shown of an agent in one line."""
     verdict, report = agent.verdict, agent.report
     release = verdict.release
     counts = Counter(s.colour for _, s in report.deployments) if report is not None else Counter()
     return AgentRow(
         agent_id=agent.agent_id,
+        href=f"/agent/{quote(agent.agent_id, safe='')}",
         vm_name=printable(agent.vm_name),
         hostname=printable(agent.hostname),
         measurement=_measurement(verdict),
