@@ -47,6 +47,7 @@ STATIC: Final = {
 _LOG: Final = "https://search.sigstore.dev/?logIndex="
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 _MISSING: Final = 404
+_WOULD: Final = "would_refuse_"  # a label of observe mode
 _CLEAN: Final = ("stale",)
 """Labels of a verdict that are no reason to look twice."""
 
@@ -70,8 +71,8 @@ class Badge(msgspec.Struct, frozen=True):
 
 @cache
 def _badge(badge: Badge) -> Markup:
-    sign = f'<span class="sign" aria-hidden="true">{badge.sign}</span>'
-    return Markup(f'<span class="badge {badge.kind}">{sign}{badge.word}</span>')
+    html = '<span class="badge {}"><span class="sign" aria-hidden="true">{}</span>{}</span>'
+    return Markup(html).format(badge.kind, badge.sign, badge.word)
 
 
 BADGES: Final[Mapping[Colour | None, Badge]] = {
@@ -83,7 +84,7 @@ BADGES: Final[Mapping[Colour | None, Badge]] = {
 }
 _ORDER: Final = {"red": 0, "unknown": 1, "yellow": 2, "green": 3, "none": 4}
 _ATTESTED: Final = Badge("green", "✓", "attested")
-_LABELLED: Final = Badge("yellow", "!", "attested in part")
+_LABELLED: Final = Badge("yellow", "!", "attested, see labels")
 _OBSERVED: Final = Badge("red", "✕", "not attested")
 
 
@@ -274,7 +275,7 @@ def agent_row(agent: Agent, now: float) -> AgentRow:
 
 
 def _measurement(verdict: Verdict) -> Badge:
-    if verdict.mode == "observe" and verdict.release is None:
+    if verdict.release is None or any(label.startswith(_WOULD) for label in verdict.labels):
         return _OBSERVED
     return _LABELLED if set(verdict.labels) - set(_CLEAN) else _ATTESTED
 
