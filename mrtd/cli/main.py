@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from mrtd import __version__
@@ -42,7 +43,8 @@ def parser(verb: str | None) -> argparse.ArgumentParser:
         prog="mrtd",
         description="Derive, explain and compare the launch measurements of Intel TDX guests.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # with an indent of 2, names of nine letters would stand alone in their lines
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, indent_increment=1),
     )
     top.add_argument("--version", action="version", version=f"mrtd {__version__}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)

@@ -31,7 +31,8 @@ _EPILOG: Final = """\
 examples:
   mrtd workloads --images images.toml               ask podman, here and now
   mrtd workloads --json                             digests only: for an agent
-  podman inspect $(podman ps -q) | mrtd workloads --inspect - --images images.toml
+  podman inspect $(podman ps -q) | mrtd workloads --inspect - \\
+      --images images.toml
   curl -s https://agent.example/health | mrtd workloads --health - \\
       --images images.toml
 

@@ -1,4 +1,4 @@
-"""Workload status end to end: the real cosign and registry, a Sigstore of this machine, the verb."""
+"""Workload status end to end: the real cosign and registry, a Sigstore of this machine."""
 
 from __future__ import annotations
 
