@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import re
 import threading
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -14,8 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrtd.errors import TransportError
+from mrtd.images.health import COUNT_LIMIT, SIZE_LIMIT
 from mrtd.images.status import Colour, Deployment
+from mrtd.service.agent_fetch import AgentFetch
 from mrtd.service.fleet import (
+    AGENTS,
     FORGET_SECONDS,
     SCRAPE_SECONDS,
     STALE_SECONDS,
@@ -24,8 +29,12 @@ from mrtd.service.fleet import (
 from mrtd.service.fleet import Agent as Known
 from mrtd.service.fleet_pages import SECURITY_HEADERS, linked
 from mrtd.verifier.registration import register_context
-from tests.lab.agents import OURS, RUNS, MadeFleet, digest, health, verdict
+from mrtd.workloads.statuses import CHECKS, Statuses
+from tests.lab.agents import OURS, RUNS, Checker, MadeFleet, digest, health, verdict
+from tests.lab.agents import settings as image_settings
+from tests.lab.web import Answer, Server
 from tests.lab.world import NOW, Times
+from tests.processes import wait_for
 from tests.service.fleet import Agent, Json, closing
 from tests.service.fleet import Fleet as Lab
 
@@ -471,6 +480,38 @@ def test_a_control_plane_without_images_says_that_it_does_not_know() -> None:
     fleet.look("a")
     assert known(fleet, "a").colour(fleet.clock.wall()) is Colour.UNKNOWN
     lab.service.close(60)
+
+
+def test_an_agent_is_asked_where_it_said_and_shown_with_what_it_runs() -> None:
+    loopback = (ipaddress.ip_network("127.0.0.0/8"),)
+    statuses = Statuses(image_settings(), Checker())
+
+    async def work(lab: Lab, nonce: str) -> None:
+        with Server(lambda _: Answer(200, health([RUNS["green"], RUNS["unsigned"]]))) as server:
+            address = f"http://127.0.0.1:{server.port}"
+            got = await lab.post("/register", registration(lab, Agent(), nonce, address))
+            agent_id = got.json["agent_id"]
+            fleet.start()
+            asked = lambda: known(fleet, agent_id).report is not None  # noqa: E731
+            await asyncio.to_thread(wait_for, asked)
+            text = Text((await lab.get(f"/agent/{agent_id}")).body.decode()).text
+            assert "1 green, 1 red" in text
+            assert address in text
+            assert server.errors == []
+
+    fleet = Fleet(AgentFetch(loopback), statuses)
+    register({"fleet": fleet}, work)
+
+
+def test_the_page_says_what_the_limits_are() -> None:
+    text = (Path(__file__).parents[2] / "docs/fleet.md").read_text(encoding="utf-8")
+    vector = register_context("vm-1", (), health="https://a").hex()
+    assert vector in text.replace(" ", "")
+    for wanted in (
+        f"{COUNT_LIMIT:,}", f"{SIZE_LIMIT >> 20} MiB", f"Every {SCRAPE_SECONDS:.0f} s",
+        f"{STALE_SECONDS / 60:.0f} minutes", f"{AGENTS:,} agents", f"| {CHECKS} for each answer",
+    ):  # fmt: skip
+        assert wanted in text, wanted
 
 
 def test_a_sidecar_has_no_pages() -> None:
