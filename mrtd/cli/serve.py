@@ -161,6 +161,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
                 "is for the fleet", origin="options", field=f"--{option.replace('_', '-')}",
                 hint="say --reference-cp, too: a sidecar has none",
             )  # fmt: skip
+    for option in ("cosign", "registry_login"):
+        if getattr(arguments, option) and not arguments.images:
+            raise SpecError(
+                "does nothing without --images", origin="options",
+                field=f"--{option.replace('_', '-')}",
+            )  # fmt: skip
 
 
 def _fleet(service: Service, arguments: argparse.Namespace) -> Fleet:

@@ -180,6 +180,12 @@ def test_a_sidecar_has_no_fleet(options: tuple[str, str]) -> None:
     assert f"{options[0]}: is for the fleet" in said
 
 
+def test_a_cosign_that_would_be_asked_nothing_is_refused() -> None:
+    code, said = failed("--listen", "127.0.0.1:0", "--reference-cp", "--cosign", "/bin/true")
+    assert code == 2
+    assert "does nothing without --images" in said
+
+
 def test_a_network_is_a_network() -> None:
     code, said = failed("--reference-cp", "--fleet-network", "10.0.0.1/8")
     assert code == 2
