@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 from jinja2 import Environment
 
-from mrtd.service.fleet_pages import FleetPages, agent_row
+from mrtd.service.fleet_pages import FleetPages
+from mrtd.service.fleet_rows import agent_row
 from tests.lab.agents import MadeFleet, serving, verdict
 from tests.service.fleet import Fleet as Lab
 

@@ -27,7 +27,8 @@ from mrtd.service.fleet import (
     Fleet,
 )
 from mrtd.service.fleet import Agent as Known
-from mrtd.service.fleet_pages import SECURITY_HEADERS, linked
+from mrtd.service.fleet_pages import SECURITY_HEADERS
+from mrtd.service.fleet_rows import linked
 from mrtd.verifier.registration import register_context
 from mrtd.workloads.statuses import CHECKS, Statuses
 from tests.lab.agents import OURS, RUNS, Checker, MadeFleet, digest, health, verdict
@@ -392,6 +393,7 @@ def test_an_agents_page_says_what_was_proved_and_what_was_not() -> None:
         "unsigned, by exception of platform team until 2027-01-31",
         "ended on 2026-11-23",
         "nobody vouches for it",
+        "do without the workflow's signature",
         "Not proved: that the agent names everything that runs",
         digest("1"),
     ):
@@ -434,7 +436,14 @@ def test_hostile_texts_are_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["javascript:alert(1)", "https://github.com.evil.example/x", "http://github.com/x", ""]
+    "run",
+    [
+        "javascript:alert(1)",
+        "https://github.com.evil.example/x",
+        "https://[",
+        "http://github.com/x",
+        "",
+    ],
 )
 def test_only_runs_on_the_repositorys_server_are_linked(run: str) -> None:
     assert linked(run, "https://github.com") == ""
