@@ -119,7 +119,7 @@ def running(
     Raises:
         ToolMissing: the program cannot be started.
     """
-    with _sigterm_unwinds(), tempfile.TemporaryDirectory(prefix="mrtd-") as name:
+    with sigterm_unwinds(), tempfile.TemporaryDirectory(prefix="mrtd-") as name:
         folder = Path(name)
         for file, contents in files.items():
             (folder / file).write_bytes(contents)
@@ -155,7 +155,7 @@ def _environment(folder: Path) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
+def sigterm_unwinds() -> Iterator[None]:
     """Turn SIGTERM, whose default ends Python at once, into an exception that cleans up."""
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

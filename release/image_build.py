@@ -87,6 +87,7 @@ def build(path: Path, out: Path, sources: Sources) -> Built:
     """
     folder = read_folder(path)
     lock = read_lock(folder)
+    sources.prefetch(lock.packages)
     layout = Layout(out / LAYOUT)
     unpacked: dict[Package, dict[str, Entry]] = {}
     made: dict[str, Descriptor] = {}

@@ -21,6 +21,7 @@ from mrtd.images.skopeo import Skopeo
 from release import image_publish
 from release.image_build import Built, build, read_built
 from release.image_lock import Locked, find_npm, lock
+from release.image_policy import at_hand
 from release.image_publish import Signer
 from release.image_sources import DEFAULT_CACHE, Sources
 from release.image_verify import Trusted, Verified, verify
@@ -35,7 +36,7 @@ _ABOUT: Final = """\
 An image of ours is another's, by digest, with one layer of npm packages and files.
 
   python -m release image lock images/ollama-openclaw     names -> digests, lock.json
-  python -m release image build images/ollama-openclaw    an OCI layout; no registry
+  python -m release image build images/ollama-openclaw    an OCI layout of those
   python -m release image publish --tag v1.2.3 \\          push, sign twice, attest the
       --guest-policy guest-policy --public-key K.pub       SBOM, verify three ways
 
@@ -169,24 +170,28 @@ def _build(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
 
 def _publish(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
     """``push``, ``sign``, or all of it."""
-    built = read_built(given.out)
-    skopeo = _skopeo(given)
-    trail = Trail([])
+    built, skopeo, trail = read_built(given.out), _skopeo(given), Trail([])
     verified: Verified | None = None
+    # whatever may be missing is looked for before anything is public
+    if pushes := given.action != "sign":
+        tag = read_tag(given.tag)
+    if signs := given.action != "push":
+        cosign, trusted, signer = _cosign(given), _trust(job, given), _signs(job, given)
+        sbom = image_publish.read_sbom(given.out)
+    if given.action == "publish":
+        with at_hand(trusted.policy):
+            pass  # it can be read
     with trail.explain():
-        if given.action != "sign":
-            tag = read_tag(given.tag)
-            trail.done += image_publish.push(
-                job, built, given.out, skopeo=skopeo, tag=tag, move=given.move_tag
+        if pushes:
+            image_publish.push(
+                job, built, trail, out=given.out, skopeo=skopeo, tag=tag, move=given.move_tag
             )
-        if given.action != "push":
-            cosign, trusted, signer = _cosign(given), _trust(job, given), _signs(job, given)
-            trail.done += image_publish.sign(job, built, signer, trusted, cosign=cosign)
-            trail.done += image_publish.attest(
-                job, built, given.out, signer, trusted, cosign=cosign
+        if signs:
+            image_publish.sign(job, built, trail, signer=signer, trusted=trusted, cosign=cosign)
+            image_publish.attest(
+                job, built, trail, sbom=sbom, signer=signer, trusted=trusted, cosign=cosign
             )
         if given.action == "publish":
-            sbom = image_publish.read_sbom(given.out)
             verified = verify(job, built, trusted, cosign=cosign, skopeo=skopeo, sbom=sbom)
     report = Published(image=built.image, done=tuple(trail.done), verified=verified)
     write_outputs(job.environ, {"image": built.image, "digest": built.reference.digest})
@@ -246,8 +251,7 @@ def _signs(job: Job, given: argparse.Namespace) -> Signer:
 
 def _of_lock(found: Locked) -> Iterator[str]:
     base = found.lock.base
-    yield from _wrap(f"base      {base.image}:{base.tag}")
-    yield from _wrap(f"          {base.digest}")
+    yield from _wrap(f"base      {base.image}:{base.tag} {base.digest}")
     for platform, digest in base.platforms.items():
         yield from _wrap(f"platform  {platform} {digest}")
     yield f"packages  {len(found.lock.packages)}"
@@ -259,8 +263,8 @@ def _of_build(made: Built, out: Path) -> Iterator[str]:
     yield from _wrap(f"base      {made.base}")
     for platform, one in made.platforms.items():
         yield from _wrap(f"platform  {platform} {one.digest}")
-        size = f"{one.files} files, {one.size / 1e6:.1f} MB"
-        yield from _wrap(f"  layer   {one.layer} ({size})")
+        yield f"  added   {one.files} files, {one.size / 1e6:.1f} MB"
+        yield from _wrap(f"  layer   {one.layer}")
         yield from _wrap(f"  archive {one.diff_id}")
     yield from _wrap(f"written   {out}")
 
@@ -277,18 +281,21 @@ def _of_verified(found: Verified) -> Iterator[str]:
     words: dict[bool | None, str] = {True: "ok", False: "WRONG", None: "UNKNOWN"}
     for one in found.findings:
         yield from _wrap(f"{words[one.ok]:<9} {one.check}: {one.image}")
-        yield from _wrap(f"          {one.text}")
+        yield from (f"        {line}" for line in textwrap.wrap(_plain(one.text), _WIDTH - 8))
     told = {0: "verified", 1: "NOT AS IT HAS TO BE: see above", 3: "not all could be checked"}
     yield told[found.exit_code]
 
 
 def _wrap(text: str) -> list[str]:
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    indent = " " * 10
+    """Lines of 80 columns; a digest (71 characters) is on one by itself, after 8 blanks."""
     return textwrap.wrap(
-        plain,
+        _plain(text).replace("@sha256:", " @sha256:"),
         _WIDTH,
-        initial_indent=indent if plain.startswith(indent) else "",
-        subsequent_indent=indent,
+        subsequent_indent=" " * 8,
         break_on_hyphens=False,
+        break_long_words=False,
     )
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -20,10 +20,11 @@ from mrtd.images.skopeo import Skopeo
 from mrtd.verifier.identity import SAN
 from release.ambient import find_token
 from release.image_build import LAYOUT, SBOM, Built
-from release.image_verify import CONTROL_TAG, Trusted, says
+from release.image_verify import CONTROL_TAG, Trusted
 from release.job import Job
 from release.oci import CONFIG, LAYER, MANIFEST, Layout, encode, manifest
 from release.oci_layer import Entry, layer
+from release.publish import Trail
 from release.sbom import PREDICATE_TYPE
 
 
@@ -41,11 +42,10 @@ class Signer(msgspec.Struct, frozen=True, kw_only=True):
     token_from: str | None = None
 
 
-def push(job: Job, built: Built, out: Path, *, skopeo: Skopeo, tag: str, move: bool) -> list[str]:
+def push(
+    job: Job, built: Built, trail: Trail, *, out: Path, skopeo: Skopeo, tag: str, move: bool
+) -> None:
     """Push what was built, by digest, and give it a tag; and the control that nobody signs.
-
-    Returns:
-        what was done, for people.
 
     Raises:
         ReleaseRefused: the tag names another image.
@@ -58,13 +58,12 @@ def push(job: Job, built: Built, out: Path, *, skopeo: Skopeo, tag: str, move: b
         raise ReleaseRefused(
             text, refusals=(("tag_taken", text),), hint="give it another tag, or say --move-tag"
         )
-    done = []
     if now != image.digest or any(skopeo.manifest(part) is None for part in built.parts):
         job.progress("pushing")
         skopeo.push(out / LAYOUT, image.repository, tag)
-        done.append(f"{image} as {tag}")
+        trail.done.append(f"{image} as {tag}")
     else:
-        done.append(f"{image} (was there)")
+        trail.done.append(f"{image} (was there)")
     for part in built.parts:
         if skopeo.manifest(part) is None:
             raise TransportError(f"{part} is not there after it was pushed")
@@ -72,18 +71,18 @@ def push(job: Job, built: Built, out: Path, *, skopeo: Skopeo, tag: str, move: b
         with tempfile.TemporaryDirectory(prefix="mrtd-") as folder:
             _control(Path(folder, LAYOUT), next(iter(built.platforms)))
             skopeo.push(Path(folder, LAYOUT), image.repository, CONTROL_TAG)
-        done.append(CONTROL_TAG)
-    return done
+        trail.done.append(CONTROL_TAG)
 
 
-def sign(job: Job, built: Built, signer: Signer, trusted: Trusted, *, cosign: Cosign) -> list[str]:
+def sign(
+    job: Job, built: Built, trail: Trail, *, signer: Signer, trusted: Trusted, cosign: Cosign
+) -> None:
     """Sign every part of an image, as this workflow and with the release key.
 
     Raises:
         ReleaseRefused: this job is not the workflow whose signatures count.
         TransportError: something could not be signed, or it is not known whether it is.
     """
-    done = []
     root = trusted.trusted_root
     keyless = [
         cosign.verify_keyless(part, trusted.identity, trusted_root=root) for part in built.parts
@@ -92,31 +91,38 @@ def sign(job: Job, built: Built, signer: Signer, trusted: Trusted, *, cosign: Co
         job.progress("signing as this workflow")
         oidc = _oidc(job, signer, trusted)
         signing.sign_keyless(cosign, built.reference, oidc, signer.sigstore)
-        done.append(f"signature of {trusted.identity.san}")
+        trail.done.append(f"signature of {trusted.identity.san}")
     else:
-        done.append("the workflow's signature (was there)")
+        trail.done.append("the workflow's signature (was there)")
     if _lacking([cosign.verify_key(part, trusted.key) for part in built.parts]):
         job.progress("signing with the release key")
         signing.sign_key(cosign, built.reference, signer.key)
-        done.append("signature of the release key")
+        trail.done.append("signature of the release key")
     else:
-        done.append("the release key's signature (was there)")
-    return done
+        trail.done.append("the release key's signature (was there)")
 
 
 def attest(
-    job: Job, built: Built, out: Path, signer: Signer, trusted: Trusted, *, cosign: Cosign
-) -> list[str]:
+    job: Job,
+    built: Built,
+    trail: Trail,
+    *,
+    sbom: bytes,
+    signer: Signer,
+    trusted: Trusted,
+    cosign: Cosign,
+) -> None:
     """Attach the SBOM to an image, signed as this workflow. Raises like `sign`."""
-    sbom = read_sbom(out)
     found = cosign.verify_attestation(
         built.reference,
         trusted.identity,
         trusted_root=trusted.trusted_root,
         predicate_type=PREDICATE_TYPE,
+        predicate=msgspec.json.decode(sbom),
     )
-    if not _lacking([found]) and isinstance(found, Signed) and says(found, sbom):
-        return ["SBOM (was there)"]
+    if not _lacking([found]):
+        trail.done.append("SBOM (was there)")
+        return
     job.progress("attesting the SBOM")
     signing.attest(
         cosign,
@@ -126,7 +132,7 @@ def attest(
         predicate=sbom,
         predicate_type="cyclonedx",
     )
-    return ["SBOM"]
+    trail.done.append("SBOM")
 
 
 def read_sbom(out: Path) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from release.npm import TARBALL_LIMIT, Package, check_integrity
 
 DEFAULT_CACHE: Final = Path(".cache") / "image"
 _SECONDS: Final = 300.0
+_AT_ONCE: Final = 8
 _PAUSES: Final = (1.0, 2.0, 4.0)
 
 
@@ -58,6 +61,12 @@ class Sources:
         self._keep(file, data)
         return data
 
+    def prefetch(self, packages: Iterable[Package]) -> None:
+        """Have all tarballs in the cache; several at a time. Raises like `tarball`."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(self.tarball, packages):
+                pass  # what went wrong is raised here
+
     @contextmanager
     def base(self, name: ImageReference) -> Iterator[Path]:
         """A base image, in a folder that is gone afterwards. Raises `TransportError`."""
@@ -86,7 +95,7 @@ class Sources:
         raise AssertionError("the last attempt returns or raises")
 
     def _keep(self, file: Path, data: bytes) -> None:
-        temporary = file.with_suffix(".part")
+        temporary = file.with_suffix(f".{threading.get_ident()}.part")
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)

@@ -18,8 +18,8 @@ from mrtd.errors import InputError
 _BLOCK: Final = 512
 _RECORD: Final = 20 * _BLOCK
 _LONGEST_NAME: Final = 100
-_GZIP_HEAD: Final = bytes.fromhex("1f8b08000000000002ff")
-"""Deflate, no name, no time, best compression, of no known system."""
+_GZIP_HEAD: Final = bytes.fromhex("1f8b08000000000000ff")
+"""Deflate, no name, no time, of no known system."""
 _FILE: Final = b"0"
 _FOLDER: Final = b"5"
 _EXTENDED: Final = b"x"
@@ -66,7 +66,7 @@ def layer(files: Mapping[str, Entry], *, root: str) -> Layer:
     Raises:
         MalformedLayer: a path is relative or has parts that mean something else.
     """
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
     out = [_GZIP_HEAD]
     digest, crc, size = hashlib.sha256(), 0, 0
     for block in _archive(files, root):

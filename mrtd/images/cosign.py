@@ -5,14 +5,16 @@ that is wrong. Bundles are fetched with ``download signature`` and verified offl
 digest and for one predicate type: ``cosign verify`` takes any attestation of the right identity for
 a signature. What does not come is `NotChecked`; what comes and does not verify is `Refused`.
 
-Signatures for podman have no such form: ``verify --key`` is asked, whose exit statuses do tell (10:
-there is none, 12: none matches, 1: could not look), and its answer is read: cosign ignores the
-repository that a signature was made for.
+Signatures for podman have no such form: ``verify --key`` is asked. Its exit statuses tell some (10:
+there is none, 1: could not look), but 12, "none matches", is also that of a signature that could
+not be fetched: only reasons that are known to be refusals are. And what it confirms is read: cosign
+ignores the repository that a signature was made for.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,9 +53,30 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 CONFIRMED: Final = "Verified OK"
 _NONE: Final = "no signatures associated"
+_NO_MATCH: Final = "Error: no matching signatures:"
+_AGAIN: Final = "error during command execution:"
+_NOT_HELD: Final = re.compile(  # cosign 3.1.1
+    "invalid signature when validating|invalid or missing digest in claim|Invalid IEEE_P1363"
+    "|signature layer .* is missing|illegal base64"
+)
 _MOST: Final = 64
 """Bundles of one image that are looked at; whoever may push can add any number."""
 _NO_LOGIN: Final = RegistryLogin()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which bundles are looked at: the statement's type, and what it says, if that matters."""
+
+    kind: Kind
+    predicate_type: str
+    predicate: object = None
+
+    def matches(self, bundle: bytes) -> bool:
+        """Whether a bundle's statement is of this kind; nothing is verified."""
+        statement = _statement(bundle)
+        same = self.predicate is None or statement.get("predicate") == self.predicate
+        return same and statement.get("predicateType") == self.predicate_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +112,29 @@ class Cosign:
             identity: whose signature is wanted.
             trusted_root: ``trusted_root.json`` of the Sigstore instance.
         """
-        return self._of_type(image, identity, trusted_root, SIGN_TYPE, Kind.KEYLESS)
+        wanted = _Wanted(Kind.KEYLESS, SIGN_TYPE)
+        return self._first(image, identity, trusted_root, wanted)
 
     def verify_attestation(
-        self, image: ImageReference, identity: Identity, *, trusted_root: bytes, predicate_type: str
+        self,
+        image: ImageReference,
+        identity: Identity,
+        *,
+        trusted_root: bytes,
+        predicate_type: str,
+        predicate: object = None,
     ) -> SignatureOutcome:
         """Whether a workflow attested something about an image. Never raises.
 
-        `read_predicate` reads what it says.
+        Args:
+            image: by digest.
+            identity: whose attestation is wanted.
+            trusted_root: of the Sigstore instance.
+            predicate_type: what kind of statement.
+            predicate: what it has to say (JSON); None: anything, and `read_predicate` reads it.
         """
-        return self._of_type(image, identity, trusted_root, predicate_type, Kind.ATTESTATION)
+        wanted = _Wanted(Kind.ATTESTATION, predicate_type, predicate)
+        return self._first(image, identity, trusted_root, wanted)
 
     def verify_bundle(
         self,
@@ -203,29 +239,29 @@ class Cosign:
             raise ToolFailed(f"{image} has more than {_MOST} bundles", origin=PROGRAM)
         return found
 
-    def _of_type(
-        self, image: ImageReference, identity: Identity, root: bytes, wanted: str, kind: Kind
+    def _first(
+        self, image: ImageReference, identity: Identity, root: bytes, wanted: _Wanted
     ) -> SignatureOutcome:
-        """The first bundle of a type that holds; or why none does."""
+        """The first bundle of a kind that holds; or why none does."""
+        kind = wanted.kind
         try:
             found = self.bundles(image)
         except (MrtdError, OSError) as error:
             return NotChecked(image, kind, f"bundles could not be fetched: {error}")
-        types = [predicate_type(bundle) for bundle in found]
         asked: SignatureOutcome | None = None
-        for bundle, of_type in zip(found, types, strict=True):
-            if of_type != wanted:
-                continue
+        for bundle in filter(wanted.matches, found):
             outcome = self.verify_bundle(
-                image, bundle, identity, trusted_root=root, predicate_type=wanted
+                image, bundle, identity, trusted_root=root, predicate_type=wanted.predicate_type
             )
             if isinstance(outcome, Signed):
                 return outcome
             if not isinstance(asked, NotChecked):
                 asked = outcome
-        others = ", ".join(sorted({one or "something unreadable" for one in types}))
-        why = f"only has {others}" if others else "has no bundle"
-        return asked or NotSigned(image, kind, f"the registry {why}, and none of type {wanted}")
+        types = {predicate_type(bundle) or "something unreadable" for bundle in found}
+        why = f"only has {', '.join(sorted(types))}" if types else "has no bundle"
+        said = "" if wanted.predicate is None else " that says the same"
+        text = f"the registry {why}, and none of type {wanted.predicate_type}{said}"
+        return asked or NotSigned(image, kind, text)
 
     def _demand(self, command: str) -> None:
         if missing := self.program.lacks(command, *_NEEDED.get(command, ())):
@@ -258,7 +294,7 @@ def _statement(bundle: bytes) -> dict[str, Any]:
 def _of_key(image: ImageReference, key: Key, said: Said) -> SignatureOutcome:
     if said.status == 10:
         return NotSigned(image, Kind.KEY, "the registry has no signature that podman could read")
-    if said.status == 12:
+    if said.status == 12 and _all_refuse(said.stderr):
         return Refused(image, Kind.KEY, said.short)
     if said.status != 0:
         return NotChecked(image, Kind.KEY, f"status {said.status}: {said.short}")
@@ -271,6 +307,12 @@ def _of_key(image: ImageReference, key: Key, said: Said) -> SignatureOutcome:
         where = ", ".join(sorted(places))
         return Refused(image, Kind.KEY, f"the signature was made for another repository: {where}")
     return Signed(image, Kind.KEY, key.name)
+
+
+def _all_refuse(stderr: str) -> bool:
+    """Whether every signature was there and did not hold; cosign says one reason a line."""
+    reasons = stderr.partition(_NO_MATCH)[2].partition(_AGAIN)[0].strip().splitlines()
+    return bool(reasons) and all(_NOT_HELD.search(reason) for reason in reasons)
 
 
 def _claims(stdout: bytes) -> Iterator[tuple[str, str, str]]:

@@ -27,7 +27,21 @@ from mrtd.images.signing import SigningKey
 
 PROGRAM: Final = "skopeo"
 ACCEPT_ANYTHING: Final = [{"type": "insecureAcceptAnything"}]
-_REJECTED: Final = re.compile(r"Source image rejected: (.*)|(is rejected by policy)")
+_REJECTED: Final = re.compile(r"Source image rejected: (.*)")
+_NO_RULE: Final = re.compile(r"Running image \S+ is rejected by policy")
+_SEVERAL: Final = "None of the signatures were accepted, reasons: "
+# Of "rejected" is also what could not be fetched: these are the reasons of containers/image's
+# signature package that say something of the image (skopeo 1.22, 1.9 of Debian).
+_REFUSALS: Final = re.compile(
+    "A signature was required, but no signature exists"
+    "|cryptographic signature verification failed"
+    "|Signature (?:by|for) .* (?:is not accepted|does not match)"
+    "|Required email .* not found"
+    "|Unexpected Fulcio OIDC issuer"
+    "|missing dev.sigstore.cosign/"
+    "|Debian-local change: sigstore disabled"
+    "|is rejected by policy"
+)
 _BAD_POLICY: Final = re.compile(r"Error loading trust policy: (.*)")
 _ABSENT: Final = re.compile(r"manifest unknown|name unknown|MANIFEST_UNKNOWN|NAME_UNKNOWN")
 _NO_LOGIN: Final = RegistryLogin()
@@ -100,9 +114,8 @@ class Skopeo:
             return Unknown(image, f"{PROGRAM} could not be run: {error}")
         if said.status == 0:
             return Admitted(image)
-        if found := _REJECTED.search(said.stderr):
-            return Rejected(image, (found[1] or "the policy has no rule for it").rstrip('"\n'))
-        return Unknown(image, said.short)
+        why = _refusal(said.stderr)
+        return Rejected(image, why) if why else Unknown(image, said.short)
 
     def fetch(self, image: ImageReference, folder: Path) -> None:
         """Copy one image (not an index) as it is into a new folder, in skopeo's ``dir`` format.
@@ -214,6 +227,16 @@ class Skopeo:
         if found := _BAD_POLICY.search(said.stderr):
             raise BadPolicy(found[1].rstrip('"\n')[:400], origin=str(policy / _POLICY_FILE))
         return said
+
+
+def _refusal(stderr: str) -> str:
+    """Why a policy keeps an image out; empty where something else went wrong."""
+    if _NO_RULE.search(stderr):
+        return "the policy has no rule for it"
+    found = _REJECTED.search(stderr)
+    text = found[1].rstrip('"').replace('\\"', '"') if found else ""
+    reasons = text.removeprefix(_SEVERAL).split("; ")
+    return text if all(_REFUSALS.search(reason) for reason in reasons) else ""
 
 
 def _docker(image: ImageReference) -> str:

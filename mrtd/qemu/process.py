@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from mrtd.errors import ToolMissing
-from mrtd.process import Process, running
+from mrtd.process import Process, running, sigterm_unwinds
 
-__all__ = ["QEMU", "Process", "find_qemu", "qemu_version", "running"]
+__all__ = ["QEMU", "Process", "find_qemu", "qemu_version", "running", "sigterm_unwinds"]
 
 QEMU: Final = "qemu-system-x86_64"
 _VERSION: Final = re.compile(r"version ([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})")
