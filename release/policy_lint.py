@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from mrtd.errors import ImagesError, InputError, MrtdError, SpecError, ToolMissing
 from mrtd.images.program import Program
 from mrtd.images.settings import ImageSettings
+from mrtd.printable import printable
 from release.policy_dummy import write_image
 from release.policy_keys import check_key
 from release.policy_probe import Consumer, Probe, probe
@@ -210,14 +211,32 @@ def _attachment_rows(tree: Mapping[str, Any]) -> dict[str, bool | None]:
     return {name: row.get(_ATTACHMENTS) for name, row in rows.items()}
 
 
+class _Requirement(msgspec.Struct, frozen=True, rename="camel"):
+    """As much of containers-policy.json(5) as is looked into; the real program knows the rest."""
+
+    type: str
+    key_path: str | None = None
+    key_paths: tuple[str, ...] | None = None
+    key_data: str | None = None
+    key_datas: tuple[str, ...] | None = None
+    fulcio: dict[str, str] | None = None
+    signed_identity: dict[str, str] | None = None
+
+
+_Requirements = Annotated[tuple[_Requirement, ...], msgspec.Meta(min_length=1)]
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    default: _Requirements
+    transports: dict[str, dict[str, _Requirements]] = {}
+
+
 def _shape(data: bytes) -> str | None:
     """Why this is no policy, as far as it can be told without the real program."""
     try:
-        for transport, name, requirements in rows_of(_policy(data)):
-            if not all(isinstance(one, dict) for one in requirements) or not requirements:
-                return f"{transport}:{name}: no list of requirements"
-    except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        return f"is no policy: {type(error).__name__}"
+        msgspec.json.decode(data, type=_Policy)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return f"is no policy: {printable(str(error))[:200]}"
     return None
 
 
@@ -232,6 +251,8 @@ def _read(path: Path) -> bytes:
             data = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
         raise SpecError(f"cannot be read: {error.strerror}", origin=str(path)) from error
+    except ValueError as error:
+        raise SpecError("is no path", origin=repr(str(path))) from error
     if len(data) > _SIZE_LIMIT:
         raise SpecError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
     return data

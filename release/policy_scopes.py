@@ -124,11 +124,10 @@ def _how(requirement: Mapping[str, Any]) -> str:
     if kind != _SIGNED:
         return f"runs if it meets {kind}, which this toolkit does not make"
     paths = [path.rpartition("/")[2] for path in key_paths(requirement)]
-    if "fulcio" in requirement:
-        fulcio = requirement["fulcio"]
+    if fulcio := requirement.get("fulcio"):
         who = fulcio.get("buildSignerURI") or fulcio.get("subjectEmail")
         return f"runs if {who} signed it, as {fulcio.get('oidcIssuer')} says"
-    count = len(requirement.get("keyDatas") or ()) + ("keyData" in requirement)
+    count = len(requirement.get("keyDatas") or ()) + bool(requirement.get("keyData"))
     names = [*paths, *(["a key in the file"] * count)]
     return f"runs if signed for its repository by {' or '.join(names) or 'somebody'}"
 

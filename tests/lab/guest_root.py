@@ -29,7 +29,7 @@ cp "$busybox" bin/busybox
 for link in lib:usr/lib lib64:usr/lib64 sbin:usr/sbin; do ln -s "${link#*:}" "${link%:*}"; done
 echo 'root:x:0:0:root:/:/bin/sh' >etc/passwd
 echo 'root:x:0:' >etc/group
-mount -t tmpfs tmpfs dev
+mount -t tmpfs -o mode=755 tmpfs dev
 mkdir -p dev/shm dev/pts
 mount -t tmpfs tmpfs dev/shm
 for device in null zero full random urandom tty; do

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mrtd.images.settings import read_images
 from release.cli import main
+from release.policy_command import _of_lint
+from release.policy_lint import LintRequest, lint
 from tests.conftest import _part
 from tests.lab.guest_root import namespaces
 from tests.release.policy.guest import DIGEST, Rendered, images_toml
@@ -124,6 +130,7 @@ def registries(scopes: dict[str, bool]) -> str:
         (ours(signedIdentity={"type": "matchExact"}), 0, "warning identity_too_exact"),
         (ours(keyPath="/nowhere/two.pub"), 1, "error key_missing"),
         (ours(keyPath="/nowhere/two.pub"), 1, "warning key_unknown"),
+        (ours(keyPath="/nowhere/\0.pub"), 1, "error key_missing"),
         (touch("keys/one.pub", None), 1, "error key_missing"),
         (touch("keys/one.pub", "nonsense"), 1, "error key_invalid"),
         (touch("keys/two.pub", "nonsense"), 0, "info key_unused"),
@@ -265,3 +272,57 @@ def test_a_build_that_reads_the_workflow_is_told(whole: Rendered, tmp_path: Path
     assert run("probe", "--skopeo", str(program))[1]["signer_uri"] is True
     _, report = run("lint", str(whole.policy), "--skopeo", str(program))
     assert "info workflow_enforceable" in ids(report)
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["reject", "sigstoreSigned", "insecureAcceptAnything", "/k.pub", OURS, THIRD, "matchExact"]
+    )
+)
+KEYS = st.sampled_from(
+    ["default", "transports", "docker", "", OURS, THIRD, "type", "keyPath", "keyPaths", "keyData",
+     "fulcio", "signedIdentity", "buildSignerURI"]
+)  # fmt: skip
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+REQUIREMENT = st.fixed_dictionaries(
+    {"type": st.sampled_from(["sigstoreSigned", "reject", "insecureAcceptAnything", "signedBy"])},
+    optional={
+        "keyPath": st.text(max_size=8) | TREES,
+        "keyPaths": st.lists(st.text(max_size=8)) | TREES,
+        "fulcio": TREES,
+        "signedIdentity": st.fixed_dictionaries({"type": LEAVES}) | TREES,
+    },
+)
+REQUIREMENTS = st.lists(REQUIREMENT, min_size=1, max_size=2)
+NAMES = st.sampled_from([OURS, THIRD, ""]) | st.text(max_size=12)
+POLICIES = TREES | st.fixed_dictionaries(
+    {
+        "default": REQUIREMENTS,
+        "transports": st.dictionaries(
+            st.sampled_from(["docker", "dir", "\x1b"]),
+            st.dictionaries(NAMES, REQUIREMENTS, max_size=3),
+            max_size=2,
+        ),
+    }
+)
+
+
+@given(POLICIES, TREES)
+def test_whatever_a_policy_is_it_is_explained_or_refused(policy: object, scopes: object) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "registries.d").mkdir()
+        (folder / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
+        (folder / "registries.d" / "x.yaml").write_text(json.dumps(scopes), encoding="utf-8")
+        settings = read_images(images_toml(exceptions={THIRD: "2999-01-01"}), origin="x")
+        found = lint(LintRequest(folder, None, settings, NOW))
+        assert found.exit_code in {1, 3}
+        assert "\x1b" not in _of_lint(found)
