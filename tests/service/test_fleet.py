@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from mrtd.errors import TransportError
 from mrtd.images.health import COUNT_LIMIT, SIZE_LIMIT
-from mrtd.images.status import Colour, Deployment
+from mrtd.images.reference import ImageReference
+from mrtd.images.settings import ImageSource
+from mrtd.images.status import Colour, Deployment, ImageCheck
 from mrtd.service.agent_fetch import AgentFetch
 from mrtd.service.fleet import (
     AGENTS,
@@ -351,6 +353,52 @@ def test_no_more_agents_are_asked_at_a_time_than_there_are_threads() -> None:
         leave.set()
         fleet.close()
     assert most == 8
+
+
+def test_the_page_is_there_while_agents_and_registries_are_slow() -> None:
+    fleet, _ = made()
+    fleet.add("vm-1", "green")
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(Checker):
+        def check(self, source: ImageSource, image: ImageReference) -> ImageCheck:
+            entered.set()
+            assert leave.wait(60)
+            return super().check(source, image)
+
+    slow = Fleet(fleet.agents, Statuses(image_settings(), Slow()), clock=fleet.clock)
+    slow.admit("a", vm_name="vm-1", hostname="h", public_key=b"k", verdict=verdict(),
+               health="https://vm-1-id.example")  # fmt: skip
+    slow.start()
+    try:
+        assert entered.wait(60)
+        lab = Lab(kind="reference", fleet=slow)
+        text = Text(asyncio.run(lab.get("/")).body.decode()).text
+        assert "answered: not yet" in text
+        assert known(slow, "a").colour(NOW.timestamp()) is Colour.UNKNOWN
+        leave.set()
+        wait_for(lambda: known(slow, "a").report is not None)
+        assert known(slow, "a").colour(NOW.timestamp()) is Colour.GREEN
+    finally:
+        leave.set()
+        assert lab.service.close(60)
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ((), "attested"),
+        (("stale",), "attested"),
+        (("host_acpi_unmeasured",), "attested, see labels"),
+        (("observe", "would_refuse_not_attested"), "not attested"),
+    ],
+)
+def test_a_measurement_is_called_what_its_verdict_is(labels: tuple[str, ...], word: str) -> None:
+    fleet, _ = made()
+    fleet.add("vm-1", admitted=verdict(*labels))
+    found = raw_page(fleet)
+    assert f"</span>{word}</span>" in found
+    assert all(label in found for label in labels)
 
 
 def test_a_fleet_that_is_closed_asks_nobody() -> None:
