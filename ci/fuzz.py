@@ -44,6 +44,8 @@ from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
 from mrtd.launch.machines import HostFacts, read_command_line, read_domain
+from mrtd.images.health import read_health
+from mrtd.images.podman import read_containers
 from mrtd.images.settings import read_images
 from mrtd.launch.spec import read_spec
 from mrtd.reference import read_statement
@@ -301,7 +303,15 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "event-log": FuzzTarget(
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),
+    "containers": FuzzTarget(
+        lambda data: read_containers(data, origin="fuzz"),
+        (b'[{"Name": "a", "ImageName": "ghcr.io/a/b:v1", "ImageDigest": "sha256:0"}]',),
+    ),
     "github-answer": FuzzTarget(_rest, (_ANSWER,)),
+    "health": FuzzTarget(
+        lambda data: read_health(data, origin="fuzz"),
+        (b'{"deployments": ["a"], "deployment_status": [{"app_name": "a"}]}',),
+    ),
     "images": FuzzTarget(_images, (_IMAGES,)),
     "jwks": FuzzTarget(read_keys, (_JWKS,)),
     "kernel": FuzzTarget(

@@ -22,6 +22,7 @@ VERBS: Final = {
     "rederive": "derive a release's figures again from its inputs, and compare",
     "explain": "say why evidence is not what was expected",
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
+    "workloads": "containers that run here, and who signed their images",
     "trust": "show the root of trust for signatures, or fetch it anew",
     "serve": "answer control planes over HTTP: may this VM in?",
     "completion": "print what makes a shell complete all of this",

@@ -1,1 +1,1 @@
-"""Container images: whose are trusted, and who signed them, asked of cosign and skopeo."""
+"""Container images: whose are trusted, who signed them, and what follows for a workload."""
