@@ -43,10 +43,10 @@ from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
-from mrtd.launch.machines import HostFacts, read_command_line, read_domain
 from mrtd.images.health import read_health
 from mrtd.images.podman import read_containers
 from mrtd.images.settings import read_images
+from mrtd.launch.machines import HostFacts, read_command_line, read_domain
 from mrtd.launch.spec import read_spec
 from mrtd.reference import read_statement
 from mrtd.reference.strict_json import read_json
