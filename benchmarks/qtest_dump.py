@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from mrtd.launch.spec import Boot, Firmware, LaunchSpec, Machine, Vmm
+from mrtd.launch.spec import DirectBoot, Firmware, LaunchSpec, Machine, Vmm
 from mrtd.qemu.fw_cfg import dump
 from mrtd.qemu.pci import Mmio64Rule
 from mrtd.qemu.process import find_qemu, qemu_version
@@ -44,7 +44,7 @@ def launch(memory: str = "2 GiB", vcpus: int = 1, **machine: Any) -> LaunchSpec:
         vmm=Vmm(kind="qemu", version="7.2"),
         machine=Machine(memory=memory, vcpus=vcpus, phys_bits=46, **machine),
         firmware=Firmware(path="OVMF.fd"),
-        boot=Boot(kind="direct", kernel="vmlinuz"),
+        boot=DirectBoot(kernel="vmlinuz"),
     )
 
 

@@ -74,11 +74,11 @@ def boot_arguments(spec: LaunchSpec, folder: Path, work: Path) -> Sequence[str]:
         whole.write_bytes(variables.read_bytes() + firmware.read_bytes())
         firmware = whole
     arguments = ["-bios", str(firmware)]
-    arguments += ["-kernel", str(_file(folder, spec.boot.kernel, "boot.kernel"))]
-    if spec.boot.initrd is not None:
-        arguments += ["-initrd", str(_file(folder, spec.boot.initrd, "boot.initrd"))]
-    if spec.boot.cmdline:
-        arguments += ["-append", spec.boot.cmdline]
+    arguments += ["-kernel", str(_file(folder, spec.direct.kernel, "boot.kernel"))]
+    if spec.direct.initrd is not None:
+        arguments += ["-initrd", str(_file(folder, spec.direct.initrd, "boot.initrd"))]
+    if spec.direct.cmdline:
+        arguments += ["-append", spec.direct.cmdline]
     return arguments
 
 

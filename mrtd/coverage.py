@@ -84,7 +84,7 @@ def direct_boot_coverage(
         covered(InputName.KERNEL, "Authenticode digest"),
         covered(InputName.CMDLINE, "load options of the kernel"),
     ]
-    if spec.boot.initrd is None:
+    if spec.direct.initrd is None:
         lines.append(Coverage("initrd", CoverageStatus.ABSENT, (), "the launch has none"))
     else:
         lines.append(covered(InputName.INITRD, "the file, as the kernel loads it"))
@@ -107,21 +107,21 @@ def root_hash(cmdline: str) -> str | None:
 
 def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage) -> Coverage:
     """A rootfs is covered by a verity root hash on the measured command line, or is the initrd."""
-    verity = _VERITY.search(spec.boot.cmdline)
+    verity = _VERITY.search(spec.direct.cmdline)
     if verity is not None and cmdline.registers:
         key = verity[1].split("=", 1)[0]
         return Coverage(
             "rootfs", cmdline.status, cmdline.registers,
             f"{key}= on the measured command line; not compared with a disk",
         )  # fmt: skip
-    root = _ROOT.search(spec.boot.cmdline)
+    root = _ROOT.search(spec.direct.cmdline)
     in_memory = root is None or root[1].startswith(_ROOT_IN_MEMORY)
     if initrd.registers and in_memory:
         return Coverage(
             "rootfs", initrd.status, initrd.registers,
             "no root= on the command line: the initrd is the root, unless it mounts another",
         )  # fmt: skip
-    if spec.boot.initrd is None and not any("drive=" in d for d in spec.machine.devices):
+    if spec.direct.initrd is None and not any("drive=" in d for d in spec.machine.devices):
         return Coverage("rootfs", CoverageStatus.ABSENT, (), "no initrd and no disk")
     return Coverage(
         "rootfs", CoverageStatus.NOT_MEASURED, (),

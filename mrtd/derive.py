@@ -186,9 +186,9 @@ def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderR
         confidential=target is Target.CC,
         named_blobs=firmware.profile.named_blobs,
     )
-    if spec.boot.kernel_header is None:
+    if spec.direct.kernel_header is None:
         return row
-    patched = spec.boot.kernel_header == "patched"
+    patched = spec.direct.kernel_header == "patched"
     return replace(row, patched=patched, source="boot.kernel_header")
 
 
@@ -234,7 +234,7 @@ def _kernel_image(
             image,
             memory=spec.memory_bytes,
             initrd_size=inputs.initrd_size,
-            cmdline=spec.boot.cmdline,
+            cmdline=spec.direct.cmdline,
             origin=kernel.name,
         )
     state = "setup header patched by QEMU" if header.patched else "file as it is"
@@ -262,7 +262,7 @@ def _kernel_events(
     if kernel.cc_measurement or target is Target.TPM:
         stub = stub_events(
             load_options(
-                spec.boot.cmdline,
+                spec.direct.cmdline,
                 initrd=initrd is not None,
                 argument=firmware.profile.initrd_argument,
             ),

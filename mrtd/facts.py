@@ -44,7 +44,7 @@ def facts_of_document(document: MeasurementDocument) -> dict[str, str]:
         "kernel": digest("boot.kernel"),
         "header_patch": document.kernel.header,
         "initrd": digest("boot.initrd"),
-        "cmdline": document.spec.boot.cmdline,
+        "cmdline": document.spec.boot.cmdline or "",
         "boot": document.spec.boot.kind,
         "vmm": document.spec.vmm.kind,
     }

@@ -206,7 +206,7 @@ def _components(document: MeasurementDocument) -> Components:
         ),
         initrd=_digest_of(document, RegisterName.RTMR2, "initrd"),
         cmdline=cmdline,
-        root_hash=root_hash(document.spec.boot.cmdline) if cmdline else None,
+        root_hash=root_hash(document.spec.boot.cmdline or "") if cmdline else None,
         acpi=_acpi(document),
     )
 

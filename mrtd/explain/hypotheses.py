@@ -266,6 +266,7 @@ def _header(known: Known, name: RegisterName) -> Dimension:
     """The kernel with a plain and with every patched setup header."""
     image, origin = memoryview(known.inputs.kernel.data), known.inputs.kernel.name
     spec = known.derivation.spec
+    cmdline = spec.direct.cmdline
     own = {line.digest for line in lines_of(known.derivation.log, name)}
     options: dict[bytes, Option] = {}
 
@@ -283,7 +284,7 @@ def _header(known: Known, name: RegisterName) -> Dimension:
         for size in dict.fromkeys((known.inputs.initrd_size, None)):
             try:
                 head = patched_header(
-                    image, memory=memory, initrd_size=size, cmdline=spec.boot.cmdline, origin=origin
+                    image, memory=memory, initrd_size=size, cmdline=cmdline, origin=origin
                 )
             except InputError:
                 continue
@@ -308,7 +309,7 @@ def _patched(known: Known, memory: int, initrd_size: int | None) -> Change:
 
 def _cmdline(known: Known, name: RegisterName) -> Dimension:
     """Spellings of the command line that are easily confused, and places of initrd=initrd."""
-    cmdline = known.derivation.spec.boot.cmdline
+    cmdline = known.derivation.spec.direct.cmdline
     own = {line.digest for line in lines_of(known.derivation.log, name)}
     options: dict[bytes, Option] = {}
     for text, how in _spellings(cmdline):

@@ -95,8 +95,8 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
         SpecError: a file is missing, no regular file, or cannot be read.
     """
     size, initrd = None, None
-    if spec.boot.initrd is not None:
-        initrd_name = spec.boot.initrd
+    if spec.direct.initrd is not None:
+        initrd_name = spec.direct.initrd
         expected = size = file_size(folder / initrd_name, key="boot.initrd")
         initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name, expected))
 
@@ -109,7 +109,7 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     firmware = [load("firmware.path", spec.firmware.path)]
     if spec.firmware.vars is not None:
         firmware.insert(0, load("firmware.vars", spec.firmware.vars))
-    kernel = load("boot.kernel", spec.boot.kernel)
+    kernel = load("boot.kernel", spec.direct.kernel)
     tables = load_optional("acpi.tables", spec.acpi.tables)
     rsdp = load_optional("acpi.rsdp", spec.acpi.rsdp)
     loader = load_optional("acpi.loader", spec.acpi.loader)

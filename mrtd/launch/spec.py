@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -119,11 +120,26 @@ class Smbios(_Table, frozen=True, kw_only=True):
     measured: str | None = None
 
 
-class Boot(_Table, frozen=True, kw_only=True):
-    """What the firmware boots.
+class Disk(_Table, frozen=True, kw_only=True):
+    """A disk of the machine, one of ``[[disks]]``.
 
     Attributes:
-        kind: ``direct``: QEMU's ``-kernel``.
+        name: what devices call it: ``drive=NAME``.
+        path: the image.
+        format: of the image; never guessed, since a guest can make a raw disk look like another.
+        readonly: whether the guest can write to it (a launch writes to an overlay, never here).
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z][A-Za-z0-9._-]{0,31}\Z")]
+    path: str
+    format: Literal["raw", "qcow2"]
+    readonly: bool = False
+
+
+class DirectBoot(_Table, frozen=True, kw_only=True, tag_field="kind", tag="direct"):
+    """QEMU's ``-kernel``.
+
+    Attributes:
         kernel: a bzImage (or other EFI application).
         initrd: the initial RAM disk; none if absent.
         cmdline: the kernel command line, as for ``-append``.
@@ -131,11 +147,41 @@ class Boot(_Table, frozen=True, kw_only=True):
             setup header; by default the rule of the VMM profile.
     """
 
-    kind: Literal["direct"]
+    kind: ClassVar[str] = "direct"
     kernel: str
     initrd: str | None = None
     cmdline: str = ""
     kernel_header: Literal["patched", "plain"] | None = None
+
+
+class DiskBoot(_Table, frozen=True, kw_only=True, tag_field="kind", tag="disk"):
+    """The firmware boots from a disk's EFI system partition.
+
+    Attributes:
+        disk: the name of the disk.
+        path: the EFI application on it, such as ``/EFI/BOOT/BOOTX64.EFI``, which is the default.
+        entry: the boot loader's entry, or the UKI's profile, that is taken; by default theirs.
+        cmdline: load options that the boot entry hands over; none by default.
+    """
+
+    kind: ClassVar[str] = "disk"
+    disk: str
+    path: str | None = None
+    entry: str | None = None
+    cmdline: str | None = None
+
+
+class PayloadBoot(_Table, frozen=True, kw_only=True, tag_field="kind", tag="payload"):
+    """td-shim starts a kernel that the VMM puts into memory.
+
+    Attributes:
+        payload: a bzImage or an ELF kernel.
+        cmdline: the kernel command line.
+    """
+
+    kind: ClassVar[str] = "payload"
+    payload: str
+    cmdline: str = ""
 
 
 class About(_Table, frozen=True, kw_only=True):
@@ -160,7 +206,19 @@ class LaunchSpec(_Table, frozen=True, kw_only=True):
     firmware: Firmware
     acpi: Acpi = Acpi()
     smbios: Smbios = Smbios()
-    boot: Boot
+    disks: tuple[Disk, ...] = ()
+    boot: DirectBoot | DiskBoot | PayloadBoot
+
+    @property
+    def direct(self) -> DirectBoot:
+        """``boot``, where the launch is a direct kernel boot. Raises `SpecError` otherwise."""
+        if isinstance(self.boot, DirectBoot):
+            return self.boot
+        raise SpecError(
+            f"{self.boot.kind!r} where a direct kernel boot is needed",
+            origin="launch spec",
+            field="boot.kind",
+        )
 
     @property
     def memory_bytes(self) -> int:
@@ -202,6 +260,14 @@ def read_spec_file(path: Path) -> LaunchSpec:
     return read_spec(text, origin=str(path))
 
 
+def _check_disks(spec: LaunchSpec, refuse: Callable[..., SpecError]) -> None:
+    names = [disk.name for disk in spec.disks]
+    if len(set(names)) != len(names):
+        raise refuse("disks.name", "two disks have the same name")
+    if isinstance(spec.boot, DiskBoot) and spec.boot.disk not in names:
+        raise refuse("boot.disk", f"there is no disk {spec.boot.disk!r}", "add it to [[disks]]")
+
+
 def _check(spec: LaunchSpec, origin: str) -> None:
     def refuse(field: str, message: str, hint: str | None = None) -> SpecError:
         return SpecError(message, origin=origin, field=field, hint=hint)
@@ -214,6 +280,8 @@ def _check(spec: LaunchSpec, origin: str) -> None:
         raise refuse("machine.options", "max-ram-below-4g is not modelled", "leave it out")
     if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
         raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
+    _check_disks(spec, refuse)
+    cmdline = spec.boot.cmdline or ""
     texts = {
         "vmm.version": [spec.vmm.version],
         "machine.type": [spec.machine.type],
@@ -221,7 +289,7 @@ def _check(spec: LaunchSpec, origin: str) -> None:
         "machine.options": [*spec.machine.options, *map(str, spec.machine.options.values())],
         "machine.devices": list(spec.machine.devices),
         "machine.fw_cfg": [*spec.machine.fw_cfg, *spec.machine.fw_cfg.values()],
-        "boot.cmdline": [spec.boot.cmdline],
+        "boot.cmdline": [cmdline],
     }
     for field, values in texts.items():
         for value in values:

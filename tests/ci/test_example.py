@@ -41,7 +41,7 @@ def test_embedded_example_is_a_valid_spec_with_its_files(tmp_path: Path) -> None
     out = tmp_path / "example"
     assert main(["--out", str(out), "--embedded"]) == 0
     spec = read_spec_file(out / "launch.toml")
-    files = (spec.firmware.path, spec.boot.kernel, spec.boot.initrd, spec.acpi.tables)
+    files = (spec.firmware.path, spec.direct.kernel, spec.direct.initrd, spec.acpi.tables)
     assert [name for name in files if name is None or not (out / name).is_file()] == []
     assert (out / "options.txt").read_text(encoding="utf-8") == "--qemu\nnone\n"
     before = {path.name: path.read_bytes() for path in out.iterdir()}

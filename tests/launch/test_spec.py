@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrtd.errors import SpecError
-from mrtd.launch.spec import LaunchSpec, PageOrder, read_spec, read_spec_file
+from mrtd.launch.spec import (
+    DiskBoot,
+    LaunchSpec,
+    PageOrder,
+    PayloadBoot,
+    read_spec,
+    read_spec_file,
+)
 from tests.strategies import refused
 
 # the minimal spec of the issue, without the optional keys
@@ -113,7 +120,7 @@ def test_the_minimal_spec_has_these_defaults() -> None:
     assert (spec.firmware.vars, spec.firmware.profile, spec.firmware.secure_boot) == (None,) * 3
     assert (spec.acpi.tables, spec.acpi.rsdp, spec.acpi.loader) == (None,) * 3
     assert spec.smbios.measured is None
-    assert (spec.boot.initrd, spec.boot.cmdline, spec.boot.kernel_header) == (None, "", None)
+    assert (spec.direct.initrd, spec.direct.cmdline, spec.direct.kernel_header) == (None, "", None)
     assert spec.about is None
 
 
@@ -132,9 +139,9 @@ def test_every_key_is_read() -> None:
     assert spec.firmware.secure_boot is False
     assert spec.acpi.loader == "table-loader.bin"
     assert spec.smbios.measured == "smbios.bin"
-    assert spec.boot.initrd == "initrd.img"
-    assert spec.boot.cmdline == "console=ttyS0 é"
-    assert spec.boot.kernel_header == "plain"
+    assert spec.direct.initrd == "initrd.img"
+    assert spec.direct.cmdline == "console=ttyS0 é"
+    assert spec.direct.kernel_header == "plain"
 
 
 def test_a_spec_is_read_from_its_file(tmp_path: Path) -> None:
@@ -207,7 +214,8 @@ def test_a_wrong_value_is_refused_by_key(table: str, line: str, field: str) -> N
         ('"mrtd.launch/1"', '"mrtd.launch/2"', "schema"),
         ('"mrtd.launch/1"', "1", "schema"),
         ('kind = "qemu"', 'kind = "cloud-hypervisor"', "vmm.kind"),
-        ('kind = "direct"', 'kind = "disk"', "boot.kind"),
+        ('kind = "direct"', 'kind = "tape"', "boot.kind"),
+        ('kind = "direct"', 'kind = "disk"', "boot"),
         ('"10.1.0"', '"10"', "vmm.version"),
         ('"10.1.0"', '"10.1.0.1"', "vmm.version"),
         ('"10.1.0"', '"v10.1"', "vmm.version"),
@@ -336,3 +344,39 @@ def test_any_mutation_of_a_spec_is_a_spec_or_refused(data: st.DataObject) -> Non
     text = FULL[:at] + data.draw(st.text(max_size=8)) + FULL[until:]
     error = refused(lambda: read(text))
     assert error is None or error.origin == "launch.toml"
+
+
+DISK_BOOT = MINIMAL.replace('kind = "direct"\nkernel = "vmlinuz"', 'kind = "disk"\ndisk = "root"')
+ROOT_DISK = '\n[[disks]]\nname = "root"\npath = "image.qcow2"\nformat = "qcow2"\n'
+
+
+def test_a_disk_boot_names_one_of_its_disks() -> None:
+    spec = read(DISK_BOOT + ROOT_DISK)
+    assert isinstance(spec.boot, DiskBoot)
+    assert (spec.boot.kind, spec.boot.disk) == ("disk", "root")
+    assert [(disk.path, disk.format, disk.readonly) for disk in spec.disks] == [
+        ("image.qcow2", "qcow2", False)
+    ]
+    with pytest.raises(SpecError, match="direct kernel boot is needed"):
+        _ = spec.direct
+
+
+def test_a_payload_boot_has_a_payload() -> None:
+    text = MINIMAL.replace('kind = "direct"\nkernel', 'kind = "payload"\npayload')
+    spec = read(text)
+    assert isinstance(spec.boot, PayloadBoot)
+    assert (spec.boot.kind, spec.boot.payload, spec.boot.cmdline) == ("payload", "vmlinuz", "")
+
+
+@pytest.mark.parametrize(
+    ("disks", "field"),
+    [
+        ("", "boot.disk"),
+        (ROOT_DISK.replace('"root"', '"other"'), "boot.disk"),
+        (ROOT_DISK * 2, "disks.name"),
+        (ROOT_DISK.replace('"root"', '"a,file=b"'), "disks[0].name"),
+        (ROOT_DISK.replace('"qcow2"', '"vmdk"'), "disks[0].format"),
+    ],
+)
+def test_disks_that_contradict_the_boot_are_refused(disks: str, field: str) -> None:
+    assert refusal(DISK_BOOT + disks).field == field

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrtd.launch.spec import Boot, Firmware, LaunchSpec, Machine, Vmm
+from mrtd.launch.spec import DirectBoot, Firmware, LaunchSpec, Machine, Vmm
 
 
 def launch(memory: str = "1 GiB", vcpus: int = 1, **machine: Any) -> LaunchSpec:
@@ -14,5 +14,5 @@ def launch(memory: str = "1 GiB", vcpus: int = 1, **machine: Any) -> LaunchSpec:
         vmm=Vmm(kind="qemu", version="7.2"),
         machine=Machine(memory=memory, vcpus=vcpus, **machine),
         firmware=Firmware(path="OVMF.fd"),
-        boot=Boot(kind="direct", kernel="vmlinuz"),
+        boot=DirectBoot(kernel="vmlinuz"),
     )
