@@ -17,7 +17,8 @@ from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
 from mrtd.boot.efi_stub import load_options, stub_events
 from mrtd.boot.pe import authenticode
 from mrtd.boot.qemu_header import patched_header
-from mrtd.coverage import Coverage, direct_boot_coverage
+from mrtd.boot.started import Started
+from mrtd.coverage import Coverage, boot_coverage
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.eventlog import (
     Event,
@@ -36,10 +37,10 @@ from mrtd.firmware.sequence import (
 )
 from mrtd.firmware.td_build import TdBuild, fold, td_build
 from mrtd.firmware.tdvf import SectionType
-from mrtd.firmware.variables import secure_boot_state
+from mrtd.firmware.variables import SecureBoot, secure_boot_state
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, DiskBoot, LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
@@ -100,7 +101,7 @@ def derive(
     target: Target,
     fw_cfg: FwCfg | Unpinned,
 ) -> Derivation:
-    """Derive the measurements of a direct kernel boot.
+    """Derive the measurements of a launch.
 
     Args:
         spec: the launch.
@@ -117,10 +118,10 @@ def derive(
     build = _td_build(spec, firmware) if target is Target.CC else None
     # MRTD and the kernel's digest are most of the work: one core each
     mrtd = Background(lambda: fold(build, firmware.image)) if build else None
-    header = _header_row(spec, firmware, target)
-    log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
-    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
-    log += _kernel_events(spec, inputs, firmware, kernel, target)
+    started = _started(spec, inputs, firmware, target, fw_cfg)
+    log = _firmware_log(spec, inputs, firmware, target, started=started, fw_cfg=fw_cfg)
+    if target is Target.TPM or firmware.profile.cc:
+        log += started.events
     rules = dict(replay(log))
     if mrtd is not None:
         rules[RegisterName.MRTD] = Exact(mrtd.result())
@@ -131,13 +132,15 @@ def derive(
         spec=spec,
         target=target,
         firmware=firmware,
-        kernel=kernel,
-        header=header,
+        kernel=started.kernel,
+        header=started.header,
         build=build,
         log=log,
         registers=registers,
         inputs=inputs.described(),
-        coverage=direct_boot_coverage(spec, log, rules, target),
+        coverage=boot_coverage(
+            spec, log, rules, target, cmdline=started.cmdline, has_initrd=started.has_initrd
+        ),
         notes=(),
     )
     return replace(derivation, notes=notes_of(derivation))
@@ -192,13 +195,52 @@ def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderR
     return replace(row, patched=patched, source="boot.kernel_header")
 
 
+def _started(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+) -> Started:
+    """What the launch starts, and what that measures."""
+    # what boots from a disk, or is no plain kernel, is imported where there is one
+    if isinstance(spec.boot, DiskBoot):
+        from mrtd.boot.disk_boot import disk_boot  # noqa: PLC0415
+
+        return disk_boot(spec, spec.boot, inputs, firmware, target, fw_cfg)
+    header = _header_row(spec, firmware, target)
+    image = _kernel_image(spec, inputs, header, target)
+    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
+    authority: EventLog = ()
+    secure_boot = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
+    if secure_boot is SecureBoot.ON or not kernel.protocol:
+        from mrtd.boot.direct_boot import direct_boot  # noqa: PLC0415
+
+        authority, other = direct_boot(
+            spec, inputs, firmware, target, fw_cfg,
+            options=_load_options(spec.direct, firmware), plain=bool(kernel.protocol),
+        )  # fmt: skip
+        if other is not None:
+            return replace(other, image=image, authority=authority, header=header)
+    return Started(
+        image=image,
+        authority=authority,
+        options=None,
+        events=_kernel_events(spec, inputs, firmware, kernel, target),
+        kernel=kernel,
+        header=header,
+        cmdline=spec.direct.cmdline,
+        has_initrd=inputs.initrd_size is not None,
+    )
+
+
 def _firmware_log(
     spec: LaunchSpec,
     inputs: LaunchInputs,
     firmware: Firmware,
     target: Target,
     *,
-    header: HeaderRow,
+    started: Started,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""
@@ -214,7 +256,9 @@ def _firmware_log(
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
-            boot_image=_kernel_image(spec, inputs, header, target),
+            boot_image=started.image,
+            authority=started.authority,
+            boot_options=started.options,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,
         ),
@@ -255,19 +299,19 @@ def _kernel_events(
     target: Target,
 ) -> EventLog:
     """What the kernel's EFI stub measures, and the firmware when the stub leaves it."""
-    if target is Target.CC and not firmware.profile.cc:
-        return ()
     initrd = inputs.initrd
     stub: EventLog = ()
     if kernel.cc_measurement or target is Target.TPM:
         stub = stub_events(
-            load_options(
-                spec.direct.cmdline,
-                initrd=initrd is not None,
-                argument=firmware.profile.initrd_argument,
-            ),
+            _load_options(spec.direct, firmware),
             None if initrd is None else initrd.digest,
             target=target,
             initrd_where="" if initrd is None else initrd.name,
         )
     return (*stub, *exit_boot_services(target, firmware.profile))
+
+
+def _load_options(boot: DirectBoot, firmware: Firmware) -> bytes:
+    return load_options(
+        boot.cmdline, initrd=boot.initrd is not None, argument=firmware.profile.initrd_argument
+    )

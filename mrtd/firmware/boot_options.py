@@ -69,11 +69,54 @@ def load_option(app: FirmwareApp) -> bytes:
     )
 
 
-def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[Variable, ...]:
-    """BootOrder, then Boot0000, Boot0001, ... as they are measured."""
-    order = b"".join(index.to_bytes(2, "little") for index in range(len(apps)))
-    options = (
-        Variable(GLOBAL_VARIABLE, f"Boot{index:04X}", load_option(app))
-        for index, app in enumerate(apps)
+class BootVariable(msgspec.Struct, frozen=True):
+    """A boot variable, and what it says, for a person."""
+
+    variable: Variable
+    description: str
+
+    @property
+    def name(self) -> str:
+        """``BootOrder``, ``Boot0000``..."""
+        return self.variable.name
+
+    @property
+    def data(self) -> bytes:
+        """Its value, which is what is measured."""
+        return self.variable.data
+
+
+class BootOption(msgspec.Struct, frozen=True):
+    """A boot option: what it is called, and its EFI_LOAD_OPTION."""
+
+    description: str
+    data: bytes
+
+
+def variables_of(
+    options: tuple[BootOption, ...], order: tuple[int, ...]
+) -> tuple[BootVariable, ...]:
+    """BootOrder, then the options in its order, as they are measured.
+
+    Args:
+        options: every option, by its number.
+        order: the numbers in the order in which they are tried.
+    """
+    numbers = b"".join(number.to_bytes(2, "little") for number in order)
+    shown = ", ".join(f"{number:04X}" for number in order) or "empty"
+    return (
+        BootVariable(Variable(GLOBAL_VARIABLE, "BootOrder", numbers), shown),
+        *(
+            BootVariable(
+                Variable(GLOBAL_VARIABLE, f"Boot{number:04X}", options[number].data),
+                options[number].description,
+            )
+            for number in order
+        ),
     )
-    return (Variable(GLOBAL_VARIABLE, "BootOrder", order), *options)
+
+
+def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[BootVariable, ...]:
+    """BootOrder, then Boot0000, Boot0001, ... of a direct boot, as they are measured."""
+    options = tuple(BootOption(app.description, load_option(app)) for app in apps)
+    return variables_of(options, tuple(range(len(options))))

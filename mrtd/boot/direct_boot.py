@@ -1,0 +1,71 @@
+"""Direct boots of what is no plain kernel, and direct boots under Secure Boot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mrtd.boot.chain import Chain, Image
+from mrtd.boot.disk_boot import machine_facts
+from mrtd.boot.secure_boot import policy_of
+from mrtd.boot.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
+from mrtd.eventlog import EventLog, InputName
+from mrtd.firmware.sequence import exit_boot_services
+from mrtd.registers import Target, Unpinned
+
+if TYPE_CHECKING:
+    from mrtd.firmware.identify import Firmware
+    from mrtd.launch.inputs import LaunchInputs
+    from mrtd.launch.spec import LaunchSpec
+    from mrtd.qemu.fw_cfg import FwCfg
+
+
+def direct_boot(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+    *,
+    options: bytes,
+    plain: bool,
+) -> tuple[EventLog, Started | None]:
+    """What verifies the image that ``-kernel`` gives, and what it measures if it is no kernel.
+
+    Args:
+        spec: the launch.
+        inputs: its files.
+        firmware: its firmware.
+        target: who takes the measurements.
+        fw_cfg: what QEMU offers the firmware, or why that is not known.
+        options: the load options that the firmware gives the image, as UTF-16.
+        plain: whether it is a kernel.
+
+    Returns:
+        The events before the image's own, and the rest of the boot if it is no kernel.
+
+    Raises:
+        InputError: the image is malformed, or Secure Boot refuses it.
+    """
+    kernel = inputs.kernel
+    chain = Chain(target, machine_facts(spec, fw_cfg), policy=policy_of(firmware))
+    image = Image(memoryview(kernel.data), kernel.name, None)
+    chain.load_image(image.data, kernel.name, InputName.KERNEL)
+    authority = chain.recorder.log[:-1]  # the image's own event depends on its setup header
+    if plain:
+        return authority, None
+    chain.recorder.events.clear()
+    if inputs.initrd_size is not None:
+        reason = "what a UKI makes of an initrd that is given beside it is not derived"
+        chain.unknown((9,), reason, "boot.initrd")
+    chain.start(image, options.decode("utf-16-le").rstrip("\0"))
+    events = chain.recorder.log
+    return authority, Started(
+        image=None,
+        authority=(),
+        options=None,
+        events=(*events, *exit_boot_services(target, firmware.profile)),
+        kernel=chain.kernel or UNKNOWN_KERNEL,
+        header=PLAIN_HEADER,
+        cmdline=chain.cmdline,
+        has_initrd=any(event.origin.input is InputName.INITRD for event in events),
+    )
