@@ -84,6 +84,8 @@ def tests(session: nox.Session) -> None:
     _install(session, "test", extras="ci,service")
     session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
     session.run("python", "-m", "ci.system", "dash", "shellcheck")
+    session.run("python", "-m", "ci.system", "qemu-img", "sgdisk", "mkfs.vfat", "mkfs.ext4")
+    session.run("python", "-m", "ci.system", "mtools", "veritysetup", "mksquashfs")
     session.run("python", "-m", "ci.system", "chromium")  # by itself: not every release has it
     session.run("python", "-m", "ci.packages")
     if session.posargs:

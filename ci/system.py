@@ -40,6 +40,13 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "shellcheck": Tool("shellcheck", "shellcheck"),
     "chromium": Tool("chromium", "chromium"),
     "wrk": Tool("wrk", "wrk"),
+    "qemu-img": Tool("qemu-img", "qemu-utils"),
+    "sgdisk": Tool("sgdisk", "gdisk"),
+    "mkfs.vfat": Tool("mkfs.vfat", "dosfstools"),
+    "mkfs.ext4": Tool("mkfs.ext4", "e2fsprogs"),
+    "mtools": Tool("mcopy", "mtools"),
+    "veritysetup": Tool("veritysetup", "cryptsetup-bin"),
+    "mksquashfs": Tool("mksquashfs", "squashfs-tools"),
 }
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from mrtd.disk.root import protecting
+from mrtd.disk.verity_cmdline import VerityArguments, verity_arguments
 from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import RegisterName, Rule, Target, Unpinned
@@ -41,16 +43,7 @@ class Coverage(msgspec.Struct, frozen=True):
     note: str
 
 
-# Linux Documentation/admin-guide/device-mapper/verity.rst, systemd-veritysetup-generator(8)
-_VERITY: Final = re.compile(
-    r"(?:^|\s)(roothash=[0-9a-fA-F]{32,}|usrhash=[0-9a-fA-F]{32,}|"
-    r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|"
-    r'dm-mod\.create=(?:"[^"]*|[^"\s]*)\bverity\s[^"]*\s[0-9a-fA-F]{32,})'
-)
-# verity.rst: version, two devices, two block sizes, blocks, start, algorithm; then the root digest
-_MAPPED_HASH: Final = re.compile(r"\bverity\s+(?:\S+\s+){8}([0-9a-fA-F]{32,128})(?=[\s\",;]|$)")
 _ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
-_HASH_DIGITS: Final = 128  # of SHA-512
 _ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")
 
 
@@ -106,25 +99,17 @@ def boot_coverage(
 
 def root_hash(cmdline: str) -> str | None:
     """The dm-verity root hash on a command line, lower-case hex; None without one."""
-    found = _VERITY.search(cmdline)
-    if found is None:
-        return None
-    key, _, value = found[1].partition("=")
-    if key == "dm-mod.create":
-        # the row above ends anywhere in the table, which has a salt in it as well
-        table = _MAPPED_HASH.search(cmdline, found.start(1))
-        return table[1].lower() if table else None
-    return value.lower() if len(value) <= _HASH_DIGITS else None
+    found = verity_arguments(cmdline)
+    return found[0].root_hash if found and found[0].problem is None else None
 
 
 def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage, text: str) -> Coverage:
     """A rootfs is covered by a verity root hash on the measured command line, or is the initrd."""
-    verity = _VERITY.search(text)
-    if verity is not None and cmdline.registers:
-        key = verity[1].split("=", 1)[0]
+    verity = protecting(text)
+    if isinstance(verity, VerityArguments) and cmdline.registers:
         return Coverage(
             "rootfs", cmdline.status, cmdline.registers,
-            f"{key}= on the measured command line; not compared with a disk",
+            f"{verity.key}= on the measured command line; not compared with a disk",
         )  # fmt: skip
     root = _ROOT.search(text)
     in_memory = root is None or root[1].startswith(_ROOT_IN_MEMORY)

@@ -183,11 +183,14 @@ def _check_firmware(firmware: Firmware, target: Target) -> None:
         )
 
 
-def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+def _header_row(
+    spec: LaunchSpec, firmware: Firmware, target: Target, kernel: KernelFacts
+) -> HeaderRow:
     row = header_patched(
         spec.vmm.version,
         confidential=target is Target.CC,
         named_blobs=firmware.profile.named_blobs,
+        linux=bool(kernel.protocol),
     )
     if spec.direct.kernel_header is None:
         return row
@@ -208,9 +211,9 @@ def _started(
         from mrtd.boot.disk_boot import disk_boot  # noqa: PLC0415
 
         return disk_boot(spec, spec.boot, inputs, firmware, target, fw_cfg)
-    header = _header_row(spec, firmware, target)
-    image = _kernel_image(spec, inputs, header, target)
     kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
+    header = _header_row(spec, firmware, target, kernel)
+    image = _kernel_image(spec, inputs, header, target)
     authority: EventLog = ()
     secure_boot = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
     if secure_boot is SecureBoot.ON or not kernel.protocol:

@@ -16,7 +16,8 @@ from mrtd.disk.esp import find_esp, open_esp
 from mrtd.disk.fat import FatVolume, open_fat
 from mrtd.disk.fat_names import FatEntry
 from mrtd.disk.gpt import Gpt, GptEntry, read_gpt
-from mrtd.disk.image import Disk, DiskFormat, OpenDisk, Slice, open_disk
+from mrtd.disk.image import Disk, DiskFormat, OpenDisk, Slice
+from mrtd.disk.open import open_disk
 
 __all__ = [
     "Disk",

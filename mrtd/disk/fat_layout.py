@@ -112,6 +112,8 @@ def _read_sizes(reader: Reader) -> _Sizes:
         if reader.u16("version"):
             raise reader.fail("is not 0.0", "version")
         root_cluster = reader.u32("first cluster of the root folder")
+        if root_cluster < FIRST_CLUSTER:
+            raise reader.fail(f"{root_cluster} is no cluster", "first cluster of the root folder")
         active = flags & _ACTIVE_FAT if flags & _MIRRORING_OFF else 0
     if not reserved or active >= copies or not (root_cluster or root_entries):
         raise reader.fail("no boot sector, no FAT or no root folder", "layout")

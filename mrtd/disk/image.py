@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mrtd.disk.host_file import HostFile, open_file
+from mrtd.disk.host_file import HostFile
 from mrtd.errors import MalformedDisk
 
 DiskFormat = Literal["raw", "qcow2"]
+"""Never guessed: the guest writes a raw disk's first bytes, and could make it look like another."""
 
 SECTOR: Final = 512
 """Bytes of the smallest block that a disk is made of."""
@@ -119,26 +118,3 @@ class Slice:
         """Bytes of the part."""
         check_range(self, offset, length)
         return self.disk.read(self.offset + offset, length)
-
-
-@contextmanager
-def open_disk(
-    path: Path, format: DiskFormat, *, allow_backing_outside: bool = False  # noqa: A002 - QEMU's name
-) -> Iterator[OpenDisk]:  # fmt: skip
-    """Open an image for reading.
-
-    Args:
-        path: the image; for ``raw`` also a block device.
-        format: its format, which is never guessed: the guest writes a raw disk's first bytes, and
-            could make it a qcow2 image that names any file of the host.
-        allow_backing_outside: whether backing files may be elsewhere than in the image's folder
-            (or folders in it).
-
-    Raises:
-        MalformedDisk: it cannot be opened, breaks its format, or is of a kind that is refused.
-    """
-    del allow_backing_outside
-    if format != "raw":
-        raise MalformedDisk(f"format {format!r} is not raw", origin=str(path))
-    with open_file(path) as file:
-        yield RawDisk(file)

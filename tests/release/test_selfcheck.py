@@ -184,7 +184,7 @@ SALT = "ab" * 32
     [
         (f"console=ttyS0 roothash={HASH.upper()} quiet", HASH),
         (f"usrhash={HASH}", HASH),
-        (f"systemd.verity_root_hash={HASH}", HASH),
+        (f"systemd.verity_root_hash={HASH}", None),  # a device: systemd-veritysetup-generator(8)
         (
             f'dm-mod.create="dm,,0,ro,0 8 verity 1 254:0 254:1 4096 4096 1 1 sha256 {HASH} {SALT}"',
             HASH,
