@@ -72,10 +72,14 @@ class MachineFacts(msgspec.Struct, frozen=True):
 
     Attributes:
         smbios_type_1: the SMBIOS structure of type 1 as systemd measures it.
+        consoles: the ``console=`` arguments that systemd-stub finds, or why they are not known.
+        stored: names of the variables in the variable store.
         random_source: what the firmware has random numbers from; empty if surely nothing.
     """
 
     smbios_type_1: bytes | Unpinned
+    consoles: tuple[str, ...] | Unpinned
+    stored: frozenset[str]
     random_source: str
 
 
@@ -88,7 +92,10 @@ class Chain:
         machine: facts of the machine.
         entry: the boot loader's entry that is taken; None for its default.
         kernel: what the kernel that ended the chain says of itself; None so far.
+        cmdline: its command line; None if it is not known.
         ended: whether a kernel was started, which leaves the firmware.
+        vendor: certificate or database that shim was built with; empty if none has run.
+        smbios_measured: whether a program of systemd has measured SMBIOS.
     """
 
     def __init__(
@@ -107,6 +114,8 @@ class Chain:
         self.kernel: KernelFacts | None = None
         self.cmdline: str | None = None
         self.ended = False
+        self.smbios_measured = False
+        self.vendor = b""
         self._policy = policy
         self._partitions = partitions
         self._authorities: set[bytes] = set()

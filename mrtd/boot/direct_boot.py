@@ -47,7 +47,7 @@ def direct_boot(
         InputError: the image is malformed, or Secure Boot refuses it.
     """
     kernel = inputs.kernel
-    chain = Chain(target, machine_facts(spec, fw_cfg), policy=policy_of(firmware))
+    chain = Chain(target, machine_facts(spec, firmware, fw_cfg), policy=policy_of(firmware))
     image = Image(memoryview(kernel.data), kernel.name, None)
     chain.load_image(image.data, kernel.name, InputName.KERNEL)
     authority = chain.recorder.log[:-1]  # the image's own event depends on its setup header

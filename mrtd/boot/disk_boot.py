@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from mrtd.boot.chain import Chain, MachineFacts
@@ -17,7 +18,8 @@ from mrtd.firmware.boot_options import BootVariable
 from mrtd.firmware.guids import GLOBAL_VARIABLE
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.firmware.smbios import structures
-from mrtd.registers import RegisterName, Target, Unpinned
+from mrtd.qemu.devices import parse_device
+from mrtd.registers import Target, Unpinned
 
 if TYPE_CHECKING:
     from mrtd.disk import Disk, FatVolume
@@ -32,16 +34,35 @@ REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 _SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _SYSTEM_INFORMATION: Final = 1
 _WAKE_UP_TYPE: Final = 24
+_DISPLAY: Final = re.compile(r"(?:\A|-)(?:VGA|vga|gpu|qxl|bochs-display|ramfb)(?:-|\Z)|\A(?:VGA|ramfb)")
 # QEMU's CPU models without RDRAND, which is what firmware has random numbers from
 _NO_RDRAND: Final = frozenset({"qemu64", "kvm64", "qemu32", "kvm32", "core2duo", "Nehalem"})
 
 
-def machine_facts(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> MachineFacts:
+def machine_facts(
+    spec: LaunchSpec, firmware: Firmware, fw_cfg: FwCfg | Unpinned
+) -> MachineFacts:
     """What boot programs find out about the machine."""
     model = spec.machine.cpu.partition(",")[0]
     rng = next((d for d in spec.machine.devices if d.startswith("virtio-rng")), "")
     source = rng or ("" if model in _NO_RDRAND else f"cpu {model!r} may have RDRAND")
-    return MachineFacts(_system_information(fw_cfg), source)
+    stored = frozenset(variable.name for variable in firmware.variables)
+    return MachineFacts(_system_information(fw_cfg), _consoles(spec), stored, source)
+
+
+def _consoles(spec: LaunchSpec) -> tuple[str, ...] | Unpinned:
+    """Consoles that systemd-stub 262 names to the kernel: a serial port, a virtio console.
+
+    Of each kind only one that is alone counts (systemd src/boot/console.c). Seen with both.
+    """
+    drivers = [parse_device(text).driver for text in spec.machine.devices]
+    unlike = [d for d in drivers if _DISPLAY.search(d)]
+    if unlike:
+        return Unpinned(f"which console= systemd-stub adds beside {unlike[0]} is not derived")
+    serial = sum(driver == "isa-serial" for driver in drivers)
+    virtio = sum(driver.startswith("virtio-serial-") for driver in drivers)
+    found = ["console=uart,io,0x3f8"] if serial == 1 else []
+    return (*found, *(["console=hvc0"] if virtio == 1 else []))
 
 
 def _system_information(fw_cfg: FwCfg | Unpinned) -> bytes | Unpinned:
@@ -73,7 +94,7 @@ def disk_boot(
         files, partitions = _esp(disk, where)
         chain = Chain(
             target,
-            machine_facts(spec, fw_cfg),
+            machine_facts(spec, firmware, fw_cfg),
             policy=policy_of(firmware),
             partitions=partitions,
             entry=boot.entry,
@@ -82,8 +103,6 @@ def disk_boot(
             files, boot.path or REMOVABLE_MEDIA, InputName.BOOT_LOADER, boot.cmdline or ""
         )
     events = chain.recorder.log
-    if not chain.ended:
-        pass
     return Started(
         image=None,
         authority=(),
@@ -146,6 +165,3 @@ def _is_option(name: str) -> bool:
 
 def _has_initrd(events: EventLog) -> bool:
     return any(event.origin.input is InputName.INITRD for event in events)
-
-
-__all__ = ["REMOVABLE_MEDIA", "RegisterName", "disk_boot", "machine_facts"]

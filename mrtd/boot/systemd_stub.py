@@ -72,8 +72,6 @@ class _Stub:
             text = str(self.profile)
             self.tagged(_PARAMETERS_PCR, _PROFILE_TAG, utf16(text), text, f"UKI profile {text}")
         self.measure_sections()
-        if self.row.measures_smbios:
-            self.measure_smbios()
         cmdline = self.cmdline()
         addons: tuple[Addon, ...] = ()
         if self.row.addons:
@@ -83,6 +81,8 @@ class _Stub:
             self.ipl(_PARAMETERS_PCR, utf16(extra), extra, self.origin("add-ons"))
             cmdline = f"{cmdline} {extra}" if cmdline else extra
         kernel_options = self.with_console(cmdline)
+        if self.row.measures_smbios:
+            measure_smbios(self.chain, through_cc=self.row.cc_tagged)
         initrd = self.initrd(addons)
         kernel = self.uki.content(".linux")
         if self.row.loads_kernel and not self.chain.secure_boot:
@@ -109,13 +109,6 @@ class _Stub:
             self.ipl(_SECTIONS_PCR, name.encode() + b"\0", name, where, shown)
             self.ipl(_SECTIONS_PCR, content, f"{name}: {section.size} bytes", where, shown)
 
-    def measure_smbios(self) -> None:
-        table = self.chain.machine.smbios_type_1
-        where = Origin(InputName.SMBIOS, "QEMU's SMBIOS structure of type 1")
-        self.tagged(
-            _PLATFORM_PCR, _SMBIOS_TYPE_1_TAG, table, "smbios:type1", "SMBIOS type 1", where
-        )
-
     def cmdline(self) -> str:
         """The command line before anything is added; one from outside is measured."""
         embedded = self.uki.text(".cmdline")
@@ -130,9 +123,10 @@ class _Stub:
     def with_console(self, cmdline: str) -> str | Unpinned:
         if not self.row.appends_console or _CONSOLE.search(cmdline):
             return cmdline
-        return Unpinned(
-            "the command line has no console=, and systemd-stub adds the one that it finds"
-        )
+        found = self.chain.machine.consoles
+        if isinstance(found, Unpinned):
+            return found
+        return " ".join([*([cmdline] if cmdline else []), *found])
 
     def initrd(self, addons: tuple[Addon, ...]) -> Sha384 | Unpinned | None:
         """Digest of all initrds together, as the kernel loads them; None if there is none."""
@@ -205,6 +199,18 @@ class _Stub:
         self, what: str = "", offset: int | None = None, source: InputName = InputName.UKI
     ) -> Origin:
         return Origin(source, f"{self.image.path} {what}".rstrip(), offset)
+
+
+def measure_smbios(chain: Chain, *, through_cc: bool | None) -> None:
+    """Measure SMBIOS type 1, unless another program of systemd has done so in this boot."""
+    if chain.smbios_measured:
+        return
+    chain.smbios_measured = True
+    chain.tagged(
+        _PLATFORM_PCR, _SMBIOS_TYPE_1_TAG, chain.machine.smbios_type_1, "smbios:type1",
+        "SMBIOS type 1", Origin(InputName.SMBIOS, "QEMU's SMBIOS structure of type 1"),
+        through_cc=through_cc,
+    )  # fmt: skip
 
 
 _INPUTS: Final = {

@@ -18,7 +18,7 @@ from mrtd.firmware.profiles import Step
 from mrtd.firmware.sequence import MEASURED_FW_CFG, NamedBlob
 from mrtd.firmware.smbios import measured_table, with_processor_id
 from mrtd.launch.inputs import LaunchInputs, LoadedFile
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.registers import Unpinned
 
 if TYPE_CHECKING:
@@ -130,13 +130,12 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
 
 
 def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
-    order = NamedBlob(_BOOT_ORDER, _DIRECT_BOOT_ORDER, "boot.kind = direct")
+    orders = [NamedBlob(_BOOT_ORDER, _DIRECT_BOOT_ORDER, "boot.kind = direct")]
+    if not isinstance(spec.boot, DirectBoot):
+        orders = []
     if any("bootindex" in device for device in spec.machine.devices):
-        order = NamedBlob(
-            _BOOT_ORDER,
-            Unpinned("a device has a bootindex, and QEMU was not asked for the boot order"),
-            "machine.devices",
-        )
+        unasked = Unpinned("a device has a bootindex, and QEMU was not asked for the boot order")
+        orders = [NamedBlob(_BOOT_ORDER, unasked, "machine.devices")]
     roots: tuple[NamedBlob, ...] = ()
     if any("pxb" in device for device in spec.machine.devices):
         unknown = Unpinned("a device adds PCI roots, and QEMU was not asked how many")
@@ -147,5 +146,5 @@ def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
         if name in MEASURED_FW_CFG
     )
     menu = NamedBlob(_BOOT_MENU, _NO_BOOT_MENU, "QEMU's default")
-    found = {blob.name: blob for blob in (*roots, menu, order, *given)}
+    found = {blob.name: blob for blob in (*roots, menu, *orders, *given)}
     return tuple(found[name] for name in MEASURED_FW_CFG if name in found)
