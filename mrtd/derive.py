@@ -224,10 +224,10 @@ def _started(
             options=_load_options(spec.direct, firmware), plain=bool(kernel.protocol),
         )  # fmt: skip
         if other is not None:
-            return replace(other, image=image, authority=authority, header=header)
+            return replace(other, image=image, before_image=authority, header=header)
     return Started(
         image=image,
-        authority=authority,
+        before_image=authority,
         options=None,
         events=_kernel_events(spec, inputs, firmware, kernel, target),
         kernel=kernel,
@@ -260,7 +260,7 @@ def _firmware_log(
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
             boot_image=started.image,
-            authority=started.authority,
+            before_image=started.before_image,
             boot_options=started.options,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,

@@ -91,6 +91,7 @@ class Chain:
         recorder: the events so far.
         machine: facts of the machine.
         entry: the boot loader's entry that is taken; None for its default.
+        partition: number of the partition that the ESP is; None if it is not known.
         kernel: what the kernel that ended the chain says of itself; None so far.
         cmdline: its command line; None if it is not known.
         ended: whether a kernel was started, which leaves the firmware.
@@ -106,11 +107,13 @@ class Chain:
         policy: SecureBootPolicy | None = None,
         partitions: tuple[bytes, str] | None = None,
         entry: str | None = None,
+        partition: int | None = None,
     ) -> None:
         self.target = target
         self.recorder = Recorder(target)
         self.machine = machine
         self.entry = entry
+        self.partition = partition
         self.kernel: KernelFacts | None = None
         self.cmdline: str | None = None
         self.ended = False
@@ -247,6 +250,7 @@ class Chain:
         where: str,
         cmdline_where: str,
         initrd_where: str,
+        terminated: bool = True,
     ) -> None:
         """What a Linux EFI stub measures.
 
@@ -257,6 +261,7 @@ class Chain:
             where: what the kernel is called, for messages.
             cmdline_where: where the load options are from.
             initrd_where: where the initrd is from.
+            terminated: whether the load options end with a NUL, as all but GRUB's do.
         """
         self.kernel = read_kernel_facts(memoryview(data), origin=where)
         self.ended = True
@@ -264,6 +269,8 @@ class Chain:
         if self.target is Target.CC and not self.kernel.cc_measurement:
             return
         told = options if isinstance(options, Unpinned) else utf16(options) if options else b""
+        if isinstance(told, bytes) and not terminated:
+            told = told[:-2]
         self.recorder.events += stub_events(
             told, initrd, target=self.target, cmdline_where=cmdline_where,
             initrd_where=initrd_where,

@@ -7,7 +7,7 @@ which order) and BmBootDescription.c (their names); OvmfPkg/Library/QemuBootOrde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from mrtd.firmware.boot_options import (
 from mrtd.firmware.guids import guid
 
 _ACTIVE: Final = 1
+_DROPPED: Final = -1
 _ACPI_PCI_ROOT: Final = bytes.fromhex("02010c00d041030a00000000")
 _END: Final = bytes([0x7F, 0xFF, 4, 0])
 # edk2 BmBoot.c: mBmAutoCreateBootOptionGuid
@@ -66,6 +67,7 @@ def disk_boot_variables(
     before: tuple[FirmwareApp, ...],
     devices: tuple[BootDevice, ...],
     after: tuple[FirmwareApp, ...],
+    stored: tuple[tuple[int, ...], Mapping[int, BootOption]] = ((), {}),
 ) -> tuple[BootVariable, ...]:
     """BootOrder, then the options in its order, as they are measured.
 
@@ -73,18 +75,30 @@ def disk_boot_variables(
         before: applications of the firmware that get their option before the devices do.
         devices: the devices, in the order in which the firmware finds them.
         after: applications whose option comes after theirs.
+        stored: BootOrder and options of the variable store, which others are added to.
     """
-    first = len(before)
-    options = (
-        *(BootOption(app.description, load_option(app)) for app in before),
-        *(BootOption(device.name, device_option(device)) for device in devices),
-        *(BootOption(app.description, load_option(app)) for app in after),
-    )
-    indexed = {first + n: d.bootindex for n, d in enumerate(devices) if d.bootindex is not None}
-    order = list(range(len(options)))
-    if indexed:
-        # listed devices come first; other options on PCI are dropped, applications are kept
-        listed = sorted(indexed, key=lambda number: indexed[number])
-        apps = [n for n in order if not first <= n < first + len(devices)]
-        order = [*listed, *apps]
+    options = dict(stored[1])
+    order = [number for number in stored[0] if number in options]
+    listed: dict[int, int] = {}
+
+    def add(option: BootOption) -> int:
+        number = next(n for n in range(len(options) + 1) if n not in options)
+        options[number] = option
+        order.append(number)
+        return number
+
+    for app in before:
+        add(BootOption(app.description, load_option(app)))
+    for device in devices:
+        number = add(BootOption(device.name, device_option(device)))
+        if device.bootindex is not None:
+            listed[number] = device.bootindex
+        elif any(other.bootindex is not None for other in devices):
+            listed[number] = _DROPPED
+    kept = sorted((n for n in listed if listed[n] != _DROPPED), key=lambda n: listed[n])
+    # indexed devices come first, in their order; other devices' options are taken away
+    order = [*kept, *(n for n in order if n not in listed)]
+    options = {n: option for n, option in options.items() if listed.get(n) != _DROPPED}
+    for app in after:
+        add(BootOption(app.description, load_option(app)))
     return variables_of(options, tuple(order))

@@ -61,7 +61,7 @@ def direct_boot(
     events = chain.recorder.log
     return authority, Started(
         image=None,
-        authority=(),
+        before_image=(),
         options=None,
         events=(*events, *exit_boot_services(target, firmware.profile)),
         kernel=chain.kernel or UNKNOWN_KERNEL,

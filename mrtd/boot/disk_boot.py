@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mrtd.boot.chain import Chain, MachineFacts
 from mrtd.boot.device_options import disk_boot_variables
 from mrtd.boot.machine_devices import BootDevices, boot_devices
+from mrtd.boot.recorder import Recorder
 from mrtd.boot.secure_boot import policy_of
 from mrtd.boot.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
+from mrtd.boot.stored_options import StoredOption, stored_options
 from mrtd.disk import find_esp, open_esp, open_fat, read_gpt
 from mrtd.disk.gpt import has_gpt
 from mrtd.errors import SpecError
-from mrtd.eventlog import EventLog, InputName
-from mrtd.firmware.boot_options import BootVariable
-from mrtd.firmware.guids import GLOBAL_VARIABLE
+from mrtd.eventlog import EventLog, EventType, InputName, Origin
+from mrtd.firmware.boot_options import BootOption, BootVariable
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.firmware.smbios import structures
 from mrtd.qemu.devices import parse_device
@@ -89,24 +90,26 @@ def disk_boot(
     Raises:
         InputError: the disk, or a program on it, is malformed; or Secure Boot refuses it.
     """
+    found = boot_devices(spec)
     with inputs.open_boot_disk() as disk:
         where = f"disk {boot.disk}"
-        files, partitions = _esp(disk, where)
+        esp = _esp(disk, where)
+        option = _first_option(firmware, boot, esp.guid)
         chain = Chain(
             target,
             machine_facts(spec, firmware, fw_cfg),
             policy=policy_of(firmware),
-            partitions=partitions,
+            partitions=esp.partitions,
             entry=boot.entry,
+            partition=esp.number,
         )
-        chain.run_file(
-            files, boot.path or REMOVABLE_MEDIA, InputName.BOOT_LOADER, boot.cmdline or ""
-        )
+        path, options = _what_boots(boot, option)
+        chain.run_file(esp.files, path, InputName.BOOT_LOADER, options)
     events = chain.recorder.log
     return Started(
         image=None,
-        authority=(),
-        options=_options(spec, boot, firmware),
+        before_image=_option_roms(found, target),
+        options=_options(spec, boot, firmware, found),
         events=(*events, *exit_boot_services(target, firmware.profile, from_disk=True)),
         kernel=chain.kernel or UNKNOWN_KERNEL,
         header=PLAIN_HEADER,
@@ -115,37 +118,82 @@ def disk_boot(
     )
 
 
-def _esp(disk: Disk, where: str) -> tuple[FatVolume, tuple[bytes, str] | None]:
-    """The ESP, and the body of the event that its partition table makes."""
+class _Esp(NamedTuple):
+    """The ESP: its files, the body and place of its partition table's event, number and GUID."""
+
+    files: FatVolume
+    partitions: tuple[bytes, str] | None
+    number: int | None
+    guid: str
+
+
+def _esp(disk: Disk, where: str) -> _Esp:
     if not has_gpt(disk):
-        return open_esp(disk), None  # an MBR is not measured
+        return _Esp(open_esp(disk), None, None, "")  # an MBR is not measured
     gpt = read_gpt(disk)
-    return open_fat(disk, *gpt.extent(find_esp(gpt))), (gpt.event_data(), where)
+    esp = find_esp(gpt)
+    files = open_fat(disk, *gpt.extent(esp))
+    return _Esp(files, (gpt.event_data(), where), esp.number, esp.unique_guid)
+
+
+def _first_option(firmware: Firmware, boot: DiskBoot, partition: str) -> StoredOption | None:
+    """The option of the variable store that the firmware takes; None if it takes its own.
+
+    Raises:
+        SpecError: it would take one that is not on the disk that boots.
+    """
+    order, options = stored_options(firmware.variables, origin=_store(firmware))
+    for number in order:
+        option = options.get(number)
+        if option is None or not option.active:
+            continue
+        if option.partition.lower() == partition.lower() and option.path and option.options is not None:
+            return option
+        if boot.path is None:
+            raise SpecError(
+                f"Boot{number:04X} {option.description!r} is what the firmware boots first, and it "
+                f"names no file on the ESP of {boot.disk!r}",
+                origin=_store(firmware), field="BootOrder",
+                hint="set boot.path to what boots all the same",
+            )  # fmt: skip
+    return None
+
+
+def _what_boots(boot: DiskBoot, option: StoredOption | None) -> tuple[str, str]:
+    """Path and load options of the application that is started."""
+    path, options = (option.path, option.options or "") if option else (REMOVABLE_MEDIA, "")
+    return boot.path or path, options if boot.cmdline is None else boot.cmdline
+
+
+def _store(firmware: Firmware) -> str:
+    return f"{firmware.tdvf.origin} variable store"
 
 
 def _options(
-    spec: LaunchSpec, boot: DiskBoot, firmware: Firmware
+    spec: LaunchSpec, boot: DiskBoot, firmware: Firmware, found: BootDevices | Unpinned
 ) -> tuple[BootVariable, ...] | Unpinned:
     """The boot variables of a machine that boots from a disk."""
-    found = boot_devices(spec)
     if isinstance(found, Unpinned):
         return found
     _check_drive(spec, boot, found)
-    if boot.path is not None or boot.cmdline is not None:
+    order, stored = stored_options(firmware.variables, origin=_store(firmware))
+    told = boot.path is not None or boot.cmdline is not None
+    if told and (boot.path or REMOVABLE_MEDIA, boot.cmdline or "") not in {
+        (option.path, option.options) for option in stored.values()
+    }:
         return Unpinned(
-            "boot.path and boot.cmdline are those of a boot option that the firmware does not make "
-            "itself, and which one it is is not derived"
+            "boot.path and boot.cmdline are those of no boot option in the variable store, so "
+            "which option starts it is not known"
         )
-    stored = any(
-        v.vendor == GLOBAL_VARIABLE and (v.name == "BootOrder" or _is_option(v.name))
-        for v in firmware.variables
-    )
-    if stored:
-        return Unpinned("the variable store has boot options of its own, which are not derived")
+    if stored and any(device.bootindex is not None for device in found.known):
+        return Unpinned("what bootindex makes of the variable store's boot options is not derived")
     if found.reason:
         return Unpinned(found.reason)
+    options = {number: BootOption(o.description, o.data) for number, o in stored.items()}
     profile = firmware.profile
-    return disk_boot_variables(profile.boot_apps, found.known, profile.late_apps)
+    return disk_boot_variables(
+        profile.boot_apps, found.known, profile.late_apps, (order, options)
+    )
 
 
 def _check_drive(spec: LaunchSpec, boot: DiskBoot, found: BootDevices) -> None:
@@ -159,8 +207,20 @@ def _check_drive(spec: LaunchSpec, boot: DiskBoot, found: BootDevices) -> None:
     )
 
 
-def _is_option(name: str) -> bool:
-    return len(name) == 8 and name.startswith("Boot") and name[4:].isalnum()
+def _option_roms(found: BootDevices | Unpinned, target: Target) -> EventLog:
+    """Drivers in the ROMs of devices; a TD takes none (edk2 IncompatiblePciDeviceSupportDxe)."""
+    drivers = () if isinstance(found, Unpinned) else found.drivers
+    if target is Target.CC or not drivers:
+        return ()
+    recorder = Recorder(target)
+    for driver in drivers:
+        recorder.measure(
+            2, EventType.EV_EFI_BOOT_SERVICES_DRIVER,
+            Unpinned(f"the driver in the ROM that QEMU gives {driver} is not derived: "
+                     'set its romfile=""'),
+            f"option ROM of {driver}", Origin(InputName.FIRMWARE, f"QEMU's ROM of {driver}"),
+        )  # fmt: skip
+    return recorder.log
 
 
 def _has_initrd(events: EventLog) -> bool:

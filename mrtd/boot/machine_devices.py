@@ -33,10 +33,13 @@ _NO_PCI: Final = re.compile(
 # edk2 BmBootDescription.c: what is neither USB, nor ATA, nor SCSI, nor NVMe is a "Misc Device"
 _BLOCK: Final = "virtio-blk-pci"
 _MISC: Final = "UEFI Misc Device"
-# Devices that get a boot option whose description or number is not derived
-_OTHER: Final = re.compile(
-    r"\A(?:nvme|scsi-(?:hd|cd|block|disk)|ide-(?:hd|cd)|usb-storage|usb-(?:mtp|net)|"
-    r"virtio-net-.*|e1000.*|rtl8139|igb|vmxnet3|virtio-scsi-.*|vhost-user-.*|sd-card)"
+# Devices that get a boot option whose description or number is not derived: disks of other kinds,
+# which are found among the ones that are, and networks, which are found after them
+_OTHER_DISK: Final = re.compile(
+    r"\A(?:nvme|scsi-(?:hd|cd|block|disk)|ide-(?:hd|cd)|usb-storage|usb-mtp|sd-card|vhost-user-blk.*)"
+)
+_NETWORK: Final = re.compile(
+    r"\A(?:virtio-net-.*|e1000.*|rtl8139|igb|vmxnet3|usb-net|vhost-user-net.*)\Z"
 )
 
 
@@ -46,10 +49,12 @@ class BootDevices(msgspec.Struct, frozen=True):
     Attributes:
         known: disks whose option is derived, in the order in which the firmware finds them.
         reason: why there may be options that are not derived; empty if there are none.
+        drivers: devices whose ROM has a driver, which the firmware measures and starts.
     """
 
     known: tuple[BootDevice, ...]
     reason: str
+    drivers: tuple[str, ...]
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -73,11 +78,21 @@ def boot_devices(spec: LaunchSpec) -> BootDevices | Unpinned:
         if place.device.driver.startswith(_BLOCK)
     ]
     found.sort(key=lambda device: device.path)
-    others = dict.fromkeys(o.driver for o in options if _OTHER.match(o.driver))
+    others = dict.fromkeys(o.driver for o in options if _OTHER_DISK.match(o.driver))
+    networks = [o for o in options if _NETWORK.match(o.driver)]
+    if all(d.bootindex is None for d in found) or any(_bootindex(o) is not None for o in networks):
+        # else bootindex takes the networks' options out of the boot order
+        others |= dict.fromkeys(o.driver for o in networks)
     reason = ""
     if others:
         reason = f"the boot option that the firmware makes for {', '.join(others)} is not derived"
-    return BootDevices(tuple(found), reason)
+    return BootDevices(tuple(found), reason, tuple(o.driver for o in networks if _has_rom(o)))
+
+
+def _has_rom(option: DeviceOption) -> bool:
+    """Whether a network device has the ROM that QEMU gives it by default."""
+    properties = dict(option.properties)
+    return properties.get("romfile", "default") != "" and properties.get("rombar") not in {"0", "off"}
 
 
 def _places(options: list[DeviceOption]) -> list[_Place] | Unpinned:

@@ -21,7 +21,7 @@ class Started(msgspec.Struct, frozen=True):
 
     Attributes:
         image: the event of an image that is loaded before the boot options are made.
-        authority: what verified that image.
+        before_image: what is measured before that: what verifies it, drivers of devices.
         options: boot variables, or why they are not known; None for those of a direct boot.
         events: what is measured once the firmware has made its own measurements.
         kernel: what the kernel says of itself.
@@ -31,7 +31,7 @@ class Started(msgspec.Struct, frozen=True):
     """
 
     image: Event | None
-    authority: EventLog
+    before_image: EventLog
     options: tuple[BootVariable, ...] | Unpinned | None
     events: EventLog
     kernel: KernelFacts

@@ -6,6 +6,7 @@ firmware volumes), edk2 OvmfPkg/Library/PlatformBootManagerLib (which options, i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -94,7 +95,7 @@ class BootOption(msgspec.Struct, frozen=True):
 
 
 def variables_of(
-    options: tuple[BootOption, ...], order: tuple[int, ...]
+    options: Mapping[int, BootOption], order: tuple[int, ...]
 ) -> tuple[BootVariable, ...]:
     """BootOrder, then the options in its order, as they are measured.
 
@@ -118,5 +119,5 @@ def variables_of(
 
 def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[BootVariable, ...]:
     """BootOrder, then Boot0000, Boot0001, ... of a direct boot, as they are measured."""
-    options = tuple(BootOption(app.description, load_option(app)) for app in apps)
-    return variables_of(options, tuple(range(len(options))))
+    options = {n: BootOption(app.description, load_option(app)) for n, app in enumerate(apps)}
+    return variables_of(options, tuple(options))

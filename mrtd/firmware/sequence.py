@@ -64,7 +64,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
             booted directly.
         version: its version string.
         volumes: the PEI and the DXE volume, unpacked; None where it has not been unpacked.
-        authority: the event of what verifies the boot image, if Secure Boot is on.
+        before_image: what is measured before the boot image: what verifies it, or drivers.
         boot_options: its boot variables when it boots from a device, or why they are not known;
             None for those of a direct boot.
     """
@@ -80,7 +80,7 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
     boot_image: Event | None
     version: str = ""
     volumes: tuple[memoryview, memoryview] | None = None
-    authority: EventLog = ()
+    before_image: EventLog = ()
     boot_options: tuple[BootVariable, ...] | Unpinned | None = None
 
 
@@ -244,7 +244,7 @@ class _Sequence:
         return self.event(1, kind, digest, blob.name, Origin(source, blob.where), data=data)
 
     def boot_image(self) -> Iterator[Event]:
-        yield from self.inputs.authority
+        yield from self.inputs.before_image
         if self.inputs.boot_image is not None:
             yield self.inputs.boot_image
 

@@ -231,7 +231,7 @@ def test_smbios_tables_do_not_matter_before_202505() -> None:
 
 def test_what_verifies_the_kernel_is_measured_before_it() -> None:
     authority = replace(kernel_event(Target.CC), type=EventType.EV_EFI_VARIABLE_AUTHORITY)
-    kinds = [event.type for event in events("edk2-202502", authority=(authority,))]
+    kinds = [event.type for event in events("edk2-202502", before_image=(authority,))]
     at = kinds.index(EventType.EV_EFI_VARIABLE_AUTHORITY)
     assert kinds[at + 1] == EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 
