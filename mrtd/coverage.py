@@ -118,7 +118,8 @@ def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage, text: str) ->
             "rootfs", initrd.status, initrd.registers,
             "no root= on the command line: the initrd is the root, unless it mounts another",
         )  # fmt: skip
-    if initrd.status is CoverageStatus.ABSENT and not any("drive=" in d for d in spec.machine.devices):
+    has_disk = any("drive=" in device for device in spec.machine.devices)
+    if initrd.status is CoverageStatus.ABSENT and not has_disk:
         return Coverage("rootfs", CoverageStatus.ABSENT, (), "no initrd and no disk")
     return Coverage(
         "rootfs", CoverageStatus.NOT_MEASURED, (),

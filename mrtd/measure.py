@@ -11,7 +11,7 @@ import msgspec
 from mrtd.firmware.identify import Firmware, examine, identify, needs_examination
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import load_inputs
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DiskBoot, LaunchSpec
 from mrtd.registers import Target, Unpinned
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ def measure(
     inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
     name = inputs.firmware_name
-    must_unpack = options.target is Target.TPM or needs_examination(
-        spec.firmware.profile, spec.firmware.secure_boot, origin=name
+    # a boot from disk depends on which applications the firmware has
+    must_unpack = (
+        options.target is Target.TPM
+        or isinstance(spec.boot, DiskBoot)
+        or needs_examination(spec.firmware.profile, spec.firmware.secure_boot, origin=name)
     )
     examined = Background(lambda: examine(image, origin=name)) if must_unpack else None
     # Importing the rules takes as long as hashing a kernel: it runs while the threads work.
@@ -81,6 +84,12 @@ def measure(
         secure_boot=spec.firmware.secure_boot,
         examined=examined.result if examined else None,
     )
+    if inputs.variables is not None:
+        from mrtd.firmware.variable_stores import read_variable_store  # noqa: PLC0415 - few have one
+
+        store = inputs.variables
+        found = read_variable_store(store.data, origin=store.name)
+        firmware = msgspec.structs.replace(firmware, variables=found)
     fw_cfg = _ask_qemu(spec, firmware, options, progress)
     progress("deriving")
     return derive(spec, inputs, firmware, target=options.target, fw_cfg=fw_cfg)

@@ -43,7 +43,7 @@ def start_application(chain: Chain, image: Image, options: str) -> None:
     elif "shim" in programs:
         from mrtd.boot.shim import start_shim  # noqa: PLC0415 - as above
 
-        start_shim(chain, image, programs)
+        start_shim(chain, image)
     elif "grub" in programs:
         from mrtd.boot.grub import start_grub  # noqa: PLC0415 - as above
 

@@ -17,6 +17,7 @@ from mrtd.disk.gpt import has_gpt
 from mrtd.errors import SpecError
 from mrtd.eventlog import EventLog, EventType, InputName, Origin
 from mrtd.firmware.boot_options import BootOption, BootVariable
+from mrtd.firmware.guids import SHELL
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.firmware.smbios import structures
 from mrtd.qemu.devices import parse_device
@@ -35,14 +36,14 @@ REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 _SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _SYSTEM_INFORMATION: Final = 1
 _WAKE_UP_TYPE: Final = 24
-_DISPLAY: Final = re.compile(r"(?:\A|-)(?:VGA|vga|gpu|qxl|bochs-display|ramfb)(?:-|\Z)|\A(?:VGA|ramfb)")
+_DISPLAY: Final = re.compile(
+    r"(?:\A|-)(?:VGA|vga|gpu|qxl|bochs-display|ramfb)(?:-|\Z)|\A(?:VGA|ramfb)"
+)
 # QEMU's CPU models without RDRAND, which is what firmware has random numbers from
 _NO_RDRAND: Final = frozenset({"qemu64", "kvm64", "qemu32", "kvm32", "core2duo", "Nehalem"})
 
 
-def machine_facts(
-    spec: LaunchSpec, firmware: Firmware, fw_cfg: FwCfg | Unpinned
-) -> MachineFacts:
+def machine_facts(spec: LaunchSpec, firmware: Firmware, fw_cfg: FwCfg | Unpinned) -> MachineFacts:
     """What boot programs find out about the machine."""
     model = spec.machine.cpu.partition(",")[0]
     rng = next((d for d in spec.machine.devices if d.startswith("virtio-rng")), "")
@@ -103,6 +104,13 @@ def disk_boot(
             entry=boot.entry,
             partition=esp.number,
         )
+        before = "" if option else _tried_before(boot, found)
+        if before:
+            reason = (
+                f"the firmware tries disk {before!r} before {boot.disk!r}, and what it measures of "
+                "a disk that does not boot is not derived: give the disk that boots a bootindex"
+            )
+            chain.unknown((4, 5), reason, f"disk {before}")
         path, options = _what_boots(boot, option)
         chain.run_file(esp.files, path, InputName.BOOT_LOADER, options)
     events = chain.recorder.log
@@ -147,7 +155,8 @@ def _first_option(firmware: Firmware, boot: DiskBoot, partition: str) -> StoredO
         option = options.get(number)
         if option is None or not option.active:
             continue
-        if option.partition.lower() == partition.lower() and option.path and option.options is not None:
+        here = option.partition.lower() == partition.lower()
+        if here and option.path and option.options is not None:
             return option
         if boot.path is None:
             raise SpecError(
@@ -191,9 +200,22 @@ def _options(
         return Unpinned(found.reason)
     options = {number: BootOption(o.description, o.data) for number, o in stored.items()}
     profile = firmware.profile
-    return disk_boot_variables(
-        profile.boot_apps, found.known, profile.late_apps, (order, options)
-    )
+    late = profile.late_apps if _has_shell(firmware) else ()
+    return disk_boot_variables(profile.boot_apps, found.known, late, (order, options))
+
+
+def _has_shell(firmware: Firmware) -> bool:
+    """Whether the build has a shell: those with Secure Boot often have none."""
+    return firmware.volumes is None or SHELL in bytes(firmware.volumes[1])
+
+
+def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:
+    """Another disk that the firmware tries first; empty if there is none."""
+    if isinstance(found, Unpinned):
+        return ""
+    indexed = [d for d in found.known if d.bootindex is not None]
+    tried = sorted(indexed, key=lambda d: d.bootindex or 0) or list(found.known)
+    return tried[0].drive if tried and tried[0].drive != boot.disk else ""
 
 
 def _check_drive(spec: LaunchSpec, boot: DiskBoot, found: BootDevices) -> None:

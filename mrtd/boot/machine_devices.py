@@ -92,7 +92,10 @@ def boot_devices(spec: LaunchSpec) -> BootDevices | Unpinned:
 def _has_rom(option: DeviceOption) -> bool:
     """Whether a network device has the ROM that QEMU gives it by default."""
     properties = dict(option.properties)
-    return properties.get("romfile", "default") != "" and properties.get("rombar") not in {"0", "off"}
+    return properties.get("romfile", "default") != "" and properties.get("rombar") not in {
+        "0",
+        "off",
+    }
 
 
 def _places(options: list[DeviceOption]) -> list[_Place] | Unpinned:

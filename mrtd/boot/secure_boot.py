@@ -160,11 +160,11 @@ def policy_of(firmware: Firmware) -> SecureBootPolicy | None:
     state = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
     if state is not SecureBoot.ON:
         return None
-    stored = {
-        v.name: v.data for v in firmware.variables if v.vendor == IMAGE_SECURITY_DATABASE
-    }
+    stored = {v.name: v.data for v in firmware.variables if v.vendor == IMAGE_SECURITY_DATABASE}
     origin = f"{firmware.tdvf.origin} variable store"
     try:
         return SecureBootPolicy(stored.get("db", b""), stored.get("dbx", b""), origin=origin)
     except InputError as error:
-        raise SpecError(f"its signature databases cannot be read: {error}", origin=origin) from error
+        raise SpecError(
+            f"its signature databases cannot be read: {error}", origin=origin
+        ) from error

@@ -30,11 +30,15 @@ _TRUSTED: Final = b"\1"
 _SECOND_STAGE: Final = "grubx64.efi"
 _FALLBACK: Final = "fbx64.efi"
 _MAX_STAGE: Final = 1 << 28
-_MOK_VARIABLES: Final = frozenset({"MokList", "MokListX", "MokListTrusted", "MokSBState",
-                                   "MokDBState", "MokIgnoreDB", "SbatLevel", "SbatPolicy"})  # fmt: skip
+_MOK_VARIABLES: Final = frozenset(
+    {
+        "MokList", "MokListX", "MokListTrusted", "MokSBState", "MokDBState", "MokIgnoreDB",
+        "SbatLevel", "SbatPolicy",
+    }
+)  # fmt: skip
 
 
-def start_shim(chain: Chain, image: Image, programs: dict[str, str]) -> None:
+def start_shim(chain: Chain, image: Image) -> None:
     """What shim measures, and what it starts.
 
     Raises:
@@ -55,19 +59,19 @@ def start_shim(chain: Chain, image: Image, programs: dict[str, str]) -> None:
     for name, content in known:
         chain.recorder.measure(_MOK_PCR, _IPL, content, name, where, data=name.encode() + b"\0")
     level = sbat_level(sections.get(".sbatlevel", b""), secure_boot=chain.secure_boot)
-    content: Content = level
+    told: Content = level
     if not isinstance(level, Unpinned):
-        content = variable_data(Variable(_SHIM_LOCK, "SbatLevel", level))
-    chain.authority("SbatLevel", content, "revocation level of shim",
+        told = variable_data(Variable(_SHIM_LOCK, "SbatLevel", level))
+    chain.authority("SbatLevel", told, "revocation level of shim",
                     Origin(InputName.BOOT_LOADER, f"{image.path} .sbatlevel"))  # fmt: skip
     chain.recorder.measure(
         _MOK_PCR, _IPL, _TRUSTED, "MokListTrusted", where, data=b"MokListTrusted\0"
     )
     chain.vendor = vendor
-    _second_stage(chain, image, programs)
+    _second_stage(chain, image)
 
 
-def _second_stage(chain: Chain, image: Image, programs: dict[str, str]) -> None:
+def _second_stage(chain: Chain, image: Image) -> None:
     folder = image.path.replace("\\", "/").rpartition("/")[0]
     if image.files is None:
         chain.unknown((4, 8, 9), "shim has no file system to read its second stage from", "shim")
@@ -85,7 +89,6 @@ def _second_stage(chain: Chain, image: Image, programs: dict[str, str]) -> None:
     verify_with_shim(chain, data, path)
     chain.measure_image(data, path, InputName.BOOT_LOADER)
     chain.start(Image(data, path, image.files))
-    del programs
 
 
 def verify_with_shim(chain: Chain, data: memoryview, path: str) -> None:

@@ -151,7 +151,10 @@ def read_addons(chain: Chain, image: Image, uname: str | None) -> tuple[Addon, .
                 continue
             found.append(
                 Addon(
-                    name, path, addon.text(".cmdline") or "", addon.content(".initrd"),
+                    name,
+                    path,
+                    addon.text(".cmdline") or "",
+                    addon.content(".initrd"),
                     addon.content(".ucode"),
                 )  # fmt: skip
             )

@@ -13,7 +13,7 @@ from mrtd.registers import Unpinned
 UNKNOWN_KERNEL = KernelFacts(0, "", None, efi_stub=True, cc_measurement=False)
 """Of a chain that ends in nothing that is known."""
 
-PLAIN_HEADER = HeaderRow((0,), (10**4,), None, None, False, "the image is not loaded by QEMU")  # noqa: FBT003 - a row
+PLAIN_HEADER = HeaderRow((0,), (10**4,), None, None, False, "the image is not loaded by QEMU")
 
 
 class Started(msgspec.Struct, frozen=True):

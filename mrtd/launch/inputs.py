@@ -65,6 +65,7 @@ class LaunchInputs(msgspec.Struct, frozen=True):
     Attributes:
         firmware: the image for ``-bios``: ``firmware.vars`` and ``firmware.path`` joined.
         firmware_name: what it is called, for messages and origins.
+        variables: ``firmware.variables``.
         loaded_kernel: the kernel of a direct boot.
         acpi_tables: ``acpi.tables``.
         acpi_rsdp: ``acpi.rsdp``.
@@ -75,6 +76,7 @@ class LaunchInputs(msgspec.Struct, frozen=True):
 
     firmware: bytes
     firmware_name: str
+    variables: LoadedFile | None
     loaded_kernel: LoadedFile | None
     acpi_tables: LoadedFile | None
     acpi_rsdp: LoadedFile | None
@@ -137,15 +139,21 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     firmware = [load("firmware.path", spec.firmware.path)]
     if spec.firmware.vars is not None:
         firmware.insert(0, load("firmware.vars", spec.firmware.vars))
+    variables = load_optional("firmware.variables", spec.firmware.variables)
     kernel = load_optional("boot.kernel", direct.kernel if direct else None)
     tables = load_optional("acpi.tables", spec.acpi.tables)
     rsdp = load_optional("acpi.rsdp", spec.acpi.rsdp)
     loader = load_optional("acpi.loader", spec.acpi.loader)
     smbios = load_optional("smbios.measured", spec.smbios.measured)
-    files = [file for file in (*firmware, tables, rsdp, loader, smbios, kernel) if file is not None]
+    files = [
+        file
+        for file in (*firmware, variables, tables, rsdp, loader, smbios, kernel)
+        if file is not None
+    ]
     return LaunchInputs(
         firmware=firmware[0].data if len(firmware) == 1 else b"".join(f.data for f in firmware),
         firmware_name="+".join(file.name for file in firmware),
+        variables=variables,
         loaded_kernel=kernel,
         acpi_tables=tables,
         acpi_rsdp=rsdp,
