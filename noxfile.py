@@ -86,6 +86,7 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "ci.system", "dash", "shellcheck")
     session.run("python", "-m", "ci.system", "qemu-img", "sgdisk", "mkfs.vfat", "mkfs.ext4")
     session.run("python", "-m", "ci.system", "mtools", "veritysetup", "mksquashfs")
+    session.run("python", "-m", "ci.system", "debugfs", "sbsign")
     session.run("python", "-m", "ci.system", "chromium")  # by itself: not every release has it
     session.run("python", "-m", "ci.packages")
     if session.posargs:

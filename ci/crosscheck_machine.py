@@ -6,6 +6,7 @@ machine that was launched. The changes are said, since they move PCR 1 (the ACPI
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +59,7 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
         changes.append(f"cpu {spec.machine.cpu} is {_CPU}: TCG has no host CPU")
     devices = []
     for text in machine.devices:
-        found = _without_host(text)
+        found = _without_host(text, given={disk.name for disk in spec.disks})
         devices.append(found)
         if found != text:
             changes.append(f"{parse_device(text).driver} is {_STAND_IN} in the same slot")
@@ -75,14 +76,19 @@ def _name_of(text: str) -> str | None:
     return dict(parse_device(text).properties).get("name")
 
 
-def _without_host(text: str) -> str:
-    """The device, or its stand-in: to ACPI every virtio device in a slot looks the same."""
+def _without_host(text: str, *, given: AbstractSet[str]) -> str:
+    """The device, or its stand-in: to ACPI every virtio device in a slot looks the same.
+
+    ``given``: the disks of the spec, which a launch has.
+    """
     device = parse_device(text)
     pairs = dict(device.properties)
     needs = {
         name
         for name, value in pairs.items()
-        if name in _HOST_RESOURCES and not (name == "chardev" and value in _OURS)
+        if name in _HOST_RESOURCES
+        and not (name == "chardev" and value in _OURS)
+        and not (name == "drive" and value in given)
     }
     if not needs:
         return text

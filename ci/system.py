@@ -45,6 +45,8 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "mkfs.vfat": Tool("mkfs.vfat", "dosfstools"),
     "mkfs.ext4": Tool("mkfs.ext4", "e2fsprogs"),
     "mtools": Tool("mcopy", "mtools"),
+    "debugfs": Tool("debugfs", "e2fsprogs"),
+    "sbsign": Tool("sbsign", "sbsigntool"),
     "veritysetup": Tool("veritysetup", "cryptsetup-bin"),
     "mksquashfs": Tool("mksquashfs", "squashfs-tools"),
 }

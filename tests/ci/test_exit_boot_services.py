@@ -14,6 +14,7 @@ import pytest
 
 from ci.launch import boot_plain
 from mrtd.eventlog.tcg2 import read_log
+from mrtd.launch.spec import Disk
 from mrtd.registers import Target
 from tests.boots import BOOT_TIMEOUT, Scenario, scenario_spec
 from tests.conftest import DebianParts, require_tool
@@ -51,11 +52,12 @@ def test_a_file_system_to_write_makes_the_first_call_fail(
     image.write_bytes(disk)
     firmware = {"sid": debian.ovmf_2026_08, "trixie": debian.ovmf_2025_02}[release]
     scenario = Scenario(
-        firmware=firmware, kernel=debian.kernel_6_12, devices=("virtio-blk-pci,drive=disk0",)
+        firmware=firmware,
+        kernel=debian.kernel_6_12,
+        devices=("virtio-blk-pci,drive=disk0",),
+        disks=(Disk(name="disk0", path=str(image), format="raw"),),
     )
-    result = boot_plain(
-        scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT, disks={"disk0": image}
-    )
+    result = boot_plain(scenario_spec(scenario), folder=tmp_path, timeout=BOOT_TIMEOUT)
     log = read_log(result.log, origin="guest", target=Target.TPM)
     seen = tuple(event.data for event in log if event.data in {CALLED, FAILED, SUCCEEDED})
     assert seen == expected
