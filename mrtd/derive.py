@@ -210,7 +210,7 @@ def _started(
     if isinstance(spec.boot, DiskBoot):
         from mrtd.boot.disk_boot import disk_boot  # noqa: PLC0415
 
-        return disk_boot(spec, spec.boot, inputs, firmware, target, fw_cfg)
+        return disk_boot(spec, inputs, firmware, boot=spec.boot, target=target, fw_cfg=fw_cfg)
     kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
     header = _header_row(spec, firmware, target, kernel)
     image = _kernel_image(spec, inputs, header, target)

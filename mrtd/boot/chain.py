@@ -188,10 +188,10 @@ class Chain:
         pcr: int,
         tag: int,
         content: Content,
+        *,
         text: str,
         label: str,
         origin: Origin,
-        *,
         through_cc: bool | None,
     ) -> None:
         """An EV_EVENT_TAG event of systemd's boot programs.

@@ -8,6 +8,7 @@ from mrtd.boot.chain import Chain, Image
 from mrtd.boot.disk_boot import machine_facts
 from mrtd.boot.secure_boot import policy_of
 from mrtd.boot.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
+from mrtd.errors import MalformedKernel
 from mrtd.eventlog import EventLog, InputName
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.registers import Target, Unpinned
@@ -55,8 +56,10 @@ def direct_boot(
         return authority, None
     chain.recorder.events.clear()
     if inputs.initrd_size is not None:
-        reason = "what a UKI makes of an initrd that is given beside it is not derived"
-        chain.unknown((9,), reason, "boot.initrd")
+        raise MalformedKernel(  # qemu x86_load_linux: "linux kernel too old to load a ram disk"
+            "is no Linux kernel, and QEMU refuses an initrd with it", origin=kernel.name,
+            field="boot.initrd", hint="leave boot.initrd out: a UKI has its own",
+        )  # fmt: skip
     chain.start(image, options.decode("utf-16-le").rstrip("\0"))
     events = chain.recorder.log
     return authority, Started(

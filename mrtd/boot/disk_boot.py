@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 """UEFI 2.10, 3.5.1.1: what firmware starts from a disk that no boot option says more of."""
 
+# edk2 OvmfPkg PlatformBdsRestoreNvVarsFromHardDisk: where variables go that have no flash
+_SAVED: Final = "NvVars"
 _SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _SYSTEM_INFORMATION: Final = 1
 _WAKE_UP_TYPE: Final = 24
@@ -80,9 +82,10 @@ def _system_information(fw_cfg: FwCfg | Unpinned) -> bytes | Unpinned:
 
 def disk_boot(
     spec: LaunchSpec,
-    boot: DiskBoot,
     inputs: LaunchInputs,
     firmware: Firmware,
+    *,
+    boot: DiskBoot,
     target: Target,
     fw_cfg: FwCfg | Unpinned,
 ) -> Started:
@@ -111,14 +114,20 @@ def disk_boot(
                 "a disk that does not boot is not derived: give the disk that boots a bootindex"
             )
             chain.unknown((4, 5), reason, f"disk {before}")
-        path, options = _what_boots(boot, option)
-        chain.run_file(esp.files, path, InputName.BOOT_LOADER, options)
+        path, arguments = _what_boots(boot, option)
+        chain.run_file(esp.files, path, InputName.BOOT_LOADER, arguments)
+        options = _options(spec, boot, firmware, found)
+        if esp.files.exists(_SAVED):
+            options = Unpinned(f"the ESP has {_SAVED}, from which this firmware restores variables")
     events = chain.recorder.log
     return Started(
         image=None,
         before_image=_option_roms(found, target),
-        options=_options(spec, boot, firmware, found),
-        events=(*events, *exit_boot_services(target, firmware.profile, from_disk=True)),
+        options=options,
+        events=(
+            *events,
+            *exit_boot_services(target, firmware.profile, writes=_writable(spec, boot)),
+        ),
         kernel=chain.kernel or UNKNOWN_KERNEL,
         header=PLAIN_HEADER,
         cmdline=chain.cmdline,
@@ -184,7 +193,7 @@ def _options(
     """The boot variables of a machine that boots from a disk."""
     if isinstance(found, Unpinned):
         return found
-    _check_drive(spec, boot, found)
+    _check_drive(spec, boot)
     order, stored = stored_options(firmware.variables, origin=_store(firmware))
     told = boot.path is not None or boot.cmdline is not None
     if told and (boot.path or REMOVABLE_MEDIA, boot.cmdline or "") not in {
@@ -209,6 +218,11 @@ def _has_shell(firmware: Firmware) -> bool:
     return firmware.volumes is None or SHELL in bytes(firmware.volumes[1])
 
 
+def _writable(spec: LaunchSpec, boot: DiskBoot) -> bool:
+    """Whether the firmware can write to the ESP that it boots from."""
+    return not any(disk.readonly for disk in spec.disks if disk.name == boot.disk)
+
+
 def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:
     """Another disk that the firmware tries first; empty if there is none."""
     if isinstance(found, Unpinned):
@@ -218,7 +232,7 @@ def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:
     return tried[0].drive if tried and tried[0].drive != boot.disk else ""
 
 
-def _check_drive(spec: LaunchSpec, boot: DiskBoot, found: BootDevices) -> None:
+def _check_drive(spec: LaunchSpec, boot: DiskBoot) -> None:
     if any(f"drive={boot.disk}" in text.split(",") for text in spec.machine.devices):
         return
     raise SpecError(

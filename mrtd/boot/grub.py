@@ -62,6 +62,8 @@ class _Grub:
         self.device = "hd0,gpt1"
         self.variables: dict[str, str] = {}
         self.source = ""
+        self.kernel: tuple[str, bytes, str] | None = None
+        self.initrds: list[tuple[str, bytes]] = []
 
     def run(self) -> None:
         prefix, early = read_prefix(self.image.data, origin=self.image.path)
@@ -115,29 +117,31 @@ class _Grub:
     def start(self, entry: GrubCommand) -> None:
         title = entry.words[1] if len(entry.words) > 1 else ""
         self.command(f"setparams {title}", entry.line)
-        kernel: tuple[str, bytes, str] | None = None
-        initrds: list[tuple[str, bytes]] = []
         for command in entry.body:
-            failed = self.execute(command)
-            words = command.expanded(self.variables)
-            if failed is None and not isinstance(words, str):
-                missing = [w for w in self.read_words(words) if not self.files.exists(w)]
-                if missing:
-                    failed = NotDerived(f"{missing[0]}, which is not on the same file system",
-                                        command.line)  # fmt: skip
-                elif words[0] == "linux":
-                    kernel = self.load_kernel(words)
-                elif words[0] == "initrd":
-                    initrds = [(w, self.files.read(w, _MAX_FILE)) for w in words[1:]]
-                    for name, content in initrds:
-                        self.file(name, content, InputName.INITRD)
+            failed = self.execute(command) or self.load(command)
             if failed is not None:
                 self.give_up_at(failed)
                 return
-        if kernel is None:
+        if self.kernel is None:
             self.give_up(f"its menu entry {title!r} loads no kernel")
             return
-        self.boot(kernel, initrds)
+        self.boot(self.kernel)
+
+    def load(self, command: GrubCommand) -> NotDerived | None:
+        """Read the files of a ``linux`` or ``initrd`` command; or what does not follow."""
+        words = command.expanded(self.variables)
+        files = () if isinstance(words, str) else self.read_words(words)
+        missing = [path for path in files if not self.files.exists(path)]
+        if missing:
+            what = f"{missing[0]}, which is not on the same file system"
+            return NotDerived(what, command.line)
+        if words[0] == "linux":
+            self.kernel = self.load_kernel(tuple(words))
+        elif words[0] == "initrd":
+            self.initrds = [(path, self.files.read(path, _MAX_FILE)) for path in files]
+            for path, content in self.initrds:
+                self.file(path, content, InputName.INITRD)
+        return None
 
     def load_kernel(self, words: tuple[str, ...]) -> tuple[str, bytes, str]:
         path = words[1]
@@ -153,8 +157,9 @@ class _Grub:
         )
         return path, content, cmdline
 
-    def boot(self, kernel: tuple[str, bytes, str], initrds: list[tuple[str, bytes]]) -> None:
+    def boot(self, kernel: tuple[str, bytes, str]) -> None:
         path, content, cmdline = kernel
+        initrds = self.initrds
         if not self.peimage and not self.chain.secure_boot:
             self.chain.measure_image(content, path, InputName.KERNEL)  # through LoadImage
         digest = None

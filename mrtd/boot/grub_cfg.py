@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 _NAME: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_QUOTES: Final = "'\""
 _MAX_LINES: Final = 10000
 _KNOWN: Final = frozenset({"set", "linux", "initrd", "search", "menuentry"})
 _NOT_PLAIN: Final = frozenset(";|&<>`*?(){}")
@@ -61,73 +62,85 @@ class NotDerived(msgspec.Struct, frozen=True):
 
 def read_grub_cfg(text: str) -> tuple[tuple[GrubCommand, ...], NotDerived | None]:
     """The commands up to the first construct that is not read, and that construct."""
-    lines = text.split("\n")
-    if len(lines) > _MAX_LINES:
+    reader = _CfgReader(text.split("\n"))
+    if len(reader.lines) > _MAX_LINES:
         return (), NotDerived(f"more than {_MAX_LINES} lines", _MAX_LINES)
-    commands, problem, _ = _read(lines, 0, nested=False)
-    return tuple(commands), problem
+    commands = reader.commands(nested=False)
+    return tuple(commands), reader.problem
 
 
-def _read(
-    lines: list[str], start: int, *, nested: bool
-) -> tuple[list[GrubCommand], NotDerived | None, int]:
-    """Commands from a line on, up to a line with ``}`` alone if nested."""
-    found: list[GrubCommand] = []
-    at = start
-    while at < len(lines):
-        stripped = lines[at].strip()
-        if nested and stripped == "}":
-            return found, None, at
-        if not stripped or stripped.startswith("#"):
-            at += 1
-            continue
+class _CfgReader:
+    """Reads commands line by line, until one is met that is not read."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.at = 0
+        self.problem: NotDerived | None = None
+
+    def commands(self, *, nested: bool) -> list[GrubCommand]:
+        """Commands up to the end, or up to a line with ``}`` alone if nested."""
+        found: list[GrubCommand] = []
+        while self.at < len(self.lines) and self.problem is None:
+            stripped = self.lines[self.at].strip()
+            if nested and stripped == "}":
+                return found
+            if stripped and not stripped.startswith("#"):
+                command = self.command(stripped, nested=nested)
+                found += [command] if command is not None else []
+            self.at += 1
+        if nested and self.problem is None:
+            self.fail("a menuentry without an end")
+        return found
+
+    def command(self, stripped: str, *, nested: bool) -> GrubCommand | None:
         words = split_words(stripped)
         if isinstance(words, str):
-            return found, NotDerived(words, at + 1), at
+            self.fail(words)
+            return None
         names = tuple(word for word, _ in words)
+        literal = tuple(quoted for _, quoted in words)
         if names[0] not in _KNOWN:
-            return found, NotDerived(f"{names[0]!r}", at + 1), at
+            self.fail(repr(names[0]))
+            return None
         if names[0] != "menuentry":
-            found.append(GrubCommand(names, at + 1, literal=tuple(q for _, q in words)))
-            at += 1
-            continue
+            return GrubCommand(names, self.at + 1, literal=literal)
         if nested or names[-1] != "{":
-            return found, NotDerived("a menuentry whose body does not begin on its line",
-                                     at + 1), at  # fmt: skip
-        body, problem, end = _read(lines, at + 1, nested=True)
-        if problem is None and end >= len(lines):
-            problem = NotDerived("a menuentry without an end", at + 1)
-        if problem is not None:
-            return found, problem, end
-        block = "\n".join(["{", *lines[at + 1 : end], lines[end].rstrip()])
-        literal = tuple(q for _, q in words[:-1])
-        found.append(GrubCommand(names[:-1], at + 1, tuple(body), block, literal))
-        at = end + 1
-    if nested:
-        return found, NotDerived("a menuentry without an end", start), len(lines)
-    return found, None, at
+            self.fail("a menuentry whose body does not begin on its line")
+            return None
+        start = self.at
+        self.at += 1
+        body = self.commands(nested=True)
+        if self.problem is not None:
+            return None
+        block = "\n".join(["{", *self.lines[start + 1 : self.at], self.lines[self.at].rstrip()])
+        return GrubCommand(names[:-1], start + 1, tuple(body), block, literal[:-1])
+
+    def fail(self, what: str) -> None:
+        self.problem = NotDerived(what, min(self.at, len(self.lines) - 1) + 1)
 
 
 def split_words(line: str) -> list[tuple[str, bool]] | str:
     """Words of a line, and whether each is literal; or what in it is not read."""
     words: list[tuple[str, bool]] = []
     for raw in _raw_words(line):
-        if raw == "{":
-            words.append((raw, True))
-            continue
-        quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "'\""
-        inner = raw[1:-1] if quoted else raw
-        name, equals, value = inner.partition("=")
-        if not quoted and equals and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            inner, quoted = f"{name}={value[1:-1]}", True  # set name="value"
-            raw = value
+        inner, quoted, literal = _unquoted(raw)
         if any(mark in inner for mark in "'\"\\"):
             return f"quotes or a backslash within {raw!r}"
         odd = set(inner.replace("${", "").replace("}", "")) & _NOT_PLAIN
-        if not quoted and odd:
+        if raw != "{" and not quoted and odd:
             return f"{min(odd)!r} outside of quotes"
-        words.append((inner, raw[0] == "'"))
+        words.append((inner, literal))
     return words or "an empty command"
+
+
+def _unquoted(raw: str) -> tuple[str, bool, bool]:
+    """A word without its quotes, or those of its value; whether it had some, and single ones."""
+    name, equals, value = raw.partition("=")
+    if not equals or raw[0] in _QUOTES:
+        name, equals, value = "", "", raw
+    if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
+        return name + equals + value[1:-1], True, value[0] == "'"
+    return raw, False, False
 
 
 def _raw_words(line: str) -> Iterator[str]:
@@ -143,6 +156,6 @@ def _raw_words(line: str) -> Iterator[str]:
             word = ""
         else:
             word += character
-            quote = character if character in "'\"" else ""
+            quote = character if character in _QUOTES else ""
     if word:
         yield word

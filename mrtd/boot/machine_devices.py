@@ -20,8 +20,10 @@ from mrtd.registers import Unpinned
 _ROOT: Final = "pcie.0"
 _CHIPSET: Final = frozenset({0, 31})
 _SLOTS: Final = 32
-_PCI: Final = re.compile(r"-pci(?:-|\Z)|\A(?:pcie-root-port|ioh3420|nvme|e1000e?|rtl8139|igb|vmxnet3|"
-                         r"bochs-display|qemu-xhci|nec-usb-xhci|edu|intel-hda|ich9-ahci|VGA)\Z")  # fmt: skip
+_PCI: Final = re.compile(
+    r"-pci(?:-|\Z)|\A(?:pcie-root-port|ioh3420|nvme|e1000e?|rtl8139|igb|vmxnet3|bochs-display|"
+    r"qemu-xhci|nec-usb-xhci|edu|intel-hda|ich9-ahci|VGA|x3130-upstream|xio3130-downstream)\Z"
+)
 _BRIDGES: Final = frozenset(
     {"pcie-root-port", "ioh3420", "pcie-pci-bridge", "pci-bridge", "x3130-upstream",
      "xio3130-downstream"}

@@ -149,13 +149,6 @@ def read_addons(chain: Chain, image: Image, uname: str | None) -> tuple[Addon, .
             other = addon.text(".uname")
             if addon.section(".linux") or (uname and other and other.rstrip() != uname.rstrip()):
                 continue
-            found.append(
-                Addon(
-                    name,
-                    path,
-                    addon.text(".cmdline") or "",
-                    addon.content(".initrd"),
-                    addon.content(".ucode"),
-                )  # fmt: skip
-            )
+            texts = (name, path, addon.text(".cmdline") or "")
+            found.append(Addon(*texts, addon.content(".initrd"), addon.content(".ucode")))
     return tuple(found)

@@ -50,8 +50,8 @@ def start_systemd_boot(chain: Chain, image: Image, info: LoaderInfo) -> None:
         content = image.files.read(_LOADER_CONF, _MAX_CONF)
         text = content.decode("utf-8", "replace")
         chain.tagged(
-            _CONFIG_PCR, _LOADER_CONF_TAG, content, "loader.conf", "loader.conf",
-            Origin(InputName.LOADER_CONFIG, _LOADER_CONF), through_cc=row.cc_tagged,
+            _CONFIG_PCR, _LOADER_CONF_TAG, content, text="loader.conf", label="loader.conf",
+            origin=Origin(InputName.LOADER_CONFIG, _LOADER_CONF), through_cc=row.cc_tagged,
         )  # fmt: skip
     if row.measures_smbios:
         measure_smbios(chain, through_cc=row.cc_tagged)

@@ -19,7 +19,7 @@ from mrtd.eventlog import EventType, InputName, Origin
 from mrtd.registers import Sha384, Target, Unpinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _SECTIONS_PCR: Final = 11
 _PARAMETERS_PCR: Final = 12
@@ -70,7 +70,7 @@ class _Stub:
     def run(self) -> None:
         if self.profile:
             text = str(self.profile)
-            self.tagged(_PARAMETERS_PCR, _PROFILE_TAG, utf16(text), text, f"UKI profile {text}")
+            self.tagged(_PROFILE_TAG, utf16(text), text, f"UKI profile {text}", self.origin())
         self.measure_sections()
         cmdline = self.cmdline()
         addons: tuple[Addon, ...] = ()
@@ -130,21 +130,14 @@ class _Stub:
 
     def initrd(self, addons: tuple[Addon, ...]) -> Sha384 | Unpinned | None:
         """Digest of all initrds together, as the kernel loads them; None if there is none."""
-        before: list[bytes] = []
-        for addon in reversed(addons):
-            if addon.ucode:
-                self.addon_tagged(_UCODE_ADDON_TAG, addon, addon.ucode)
-                before.append(addon.ucode)
-        parts = [*before, *self.embedded((".ucode", ".initrd"))]
+        parts = [*self.addon_parts(reversed(addons), _UCODE_ADDON_TAG, "ucode")]
+        parts += self.embedded((".ucode", ".initrd"))
         if self.image.files is not None:
             for sidecar in sidecar_archives(self.image.files, self.image.path, self.row):
                 self.ipl(sidecar.pcr, sidecar.archive, sidecar.label, self.origin(sidecar.label))
                 parts.append(sidecar.archive)
         parts += self.packed_sections()
-        for addon in addons:
-            if addon.initrd:
-                self.addon_tagged(_INITRD_ADDON_TAG, addon, addon.initrd)
-                parts.append(addon.initrd)
+        parts += self.addon_parts(addons, _INITRD_ADDON_TAG, "initrd")
         if self.row.boot_secret and self.chain.machine.random_source:
             return Unpinned(
                 "systemd-stub adds a random secret to the initrd where the machine has a source "
@@ -153,6 +146,15 @@ class _Stub:
         if len(parts) == 1:
             return Sha384.of(parts[0])
         return Sha384.of(*map(pad4, parts)) if parts else None
+
+    def addon_parts(self, addons: Iterable[Addon], tag: int, what: str) -> Iterator[bytes]:
+        """What add-ons bring of one kind, each of which is measured."""
+        for addon in addons:
+            content = addon.ucode if what == "ucode" else addon.initrd
+            if content:
+                where = Origin(InputName.UKI, addon.path)
+                self.tagged(tag, content, addon.name, f"{what} of add-on {addon.name}", where)
+                yield content
 
     def embedded(self, names: tuple[str, ...]) -> Iterator[bytes]:
         for name in names:
@@ -168,10 +170,6 @@ class _Stub:
                     file_mode=_FILE_MODE,
                 )  # fmt: skip
 
-    def addon_tagged(self, tag: int, addon: Addon, content: bytes) -> None:
-        where = Origin(InputName.UKI, addon.path)
-        self.tagged(_PARAMETERS_PCR, tag, content, addon.name, f"add-on {addon.name}", where)
-
     def ipl(
         self, pcr: int, content: Content, label: str, origin: Origin, data: bytes = b""
     ) -> None:
@@ -181,19 +179,12 @@ class _Stub:
                 unconfirmed=self.row.unconfirmed,
             )  # fmt: skip
 
-    def tagged(
-        self,
-        pcr: int,
-        tag: int,
-        content: Content,
-        text: str,
-        label: str,
-        origin: Origin | None = None,
-    ) -> None:
+    def tagged(self, tag: int, content: Content, text: str, label: str, where: Origin) -> None:
         """An EV_EVENT_TAG event, which older stubs make in a TPM only."""
         self.chain.tagged(
-            pcr, tag, content, text, label, origin or self.origin(), through_cc=self.row.cc_tagged
-        )
+            _PARAMETERS_PCR, tag, content, text=text, label=label, origin=where,
+            through_cc=self.row.cc_tagged,
+        )  # fmt: skip
 
     def origin(
         self, what: str = "", offset: int | None = None, source: InputName = InputName.UKI
@@ -207,8 +198,8 @@ def measure_smbios(chain: Chain, *, through_cc: bool | None) -> None:
         return
     chain.smbios_measured = True
     chain.tagged(
-        _PLATFORM_PCR, _SMBIOS_TYPE_1_TAG, chain.machine.smbios_type_1, "smbios:type1",
-        "SMBIOS type 1", Origin(InputName.SMBIOS, "QEMU's SMBIOS structure of type 1"),
+        _PLATFORM_PCR, _SMBIOS_TYPE_1_TAG, chain.machine.smbios_type_1, text="smbios:type1",
+        label="SMBIOS type 1", origin=Origin(InputName.SMBIOS, "QEMU's SMBIOS type 1"),
         through_cc=through_cc,
     )  # fmt: skip
 

@@ -78,8 +78,8 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
         window_avoids_reserved: whether its 64-bit PCI window moves below reserved e820 ranges.
         pei_volume_as_built: whether the measured PEI volume is the one in the image (else its
             modules have written to it before it is measured).
-        exit_retried: whether ExitBootServices fails once and is called again, when it has booted
-            from a disk.
+        exit_retried: whether ExitBootServices fails once and is called again where the firmware
+            can save its variables to a FAT file system.
         source: where the rules come from.
     """
 

@@ -21,8 +21,8 @@ _EXIT: Final = b"Exit Boot Services Invocation"
 _EXIT_FAILED: Final = b"Exit Boot Services Returned with Failure"
 _EXIT_SUCCEEDED: Final = b"Exit Boot Services Returned with Success"
 _NO_LOG_OF_RETRY: Final = (
-    "this firmware's ExitBootServices fails once after a boot from disk, in VMs with a TPM; no log "
-    "of TDX hardware confirms it"
+    "this firmware's ExitBootServices fails once where it can save variables to a FAT file system, "
+    "in VMs with a TPM; no log of TDX hardware confirms it"
 )
 _ACPI_EVENT: Final = b"ACPI DATA"
 _FW_CFG_EVENT: Final = b"QEMU FW CFG\0"
@@ -90,11 +90,17 @@ def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Ta
 
 
 def exit_boot_services(
-    target: Target, profile: FirmwareProfile, *, from_disk: bool = False
+    target: Target, profile: FirmwareProfile, *, writes: bool = False
 ) -> EventLog:
-    """The actions of ExitBootServices: it is called, and succeeds or is called again."""
+    """The actions of ExitBootServices: it is called, and succeeds or is called again.
+
+    Args:
+        target: who takes the measurements.
+        profile: what the firmware does.
+        writes: whether the firmware finds a FAT file system that it can write its variables to.
+    """
     rule = Origin(InputName.PROFILE, profile.name)
-    retried = from_disk and profile.exit_retried
+    retried = writes and profile.exit_retried
     texts = (_EXIT, *((_EXIT_FAILED, _EXIT) if retried else ()), _EXIT_SUCCEEDED)
     doubt = _NO_LOG_OF_RETRY if retried and target is Target.CC else ""
     actions = (_action(text, 5, target, rule) for text in texts)

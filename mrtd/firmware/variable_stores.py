@@ -1,7 +1,8 @@
 """Variable stores that are files of their own: edk2's, and JSON.
 
-Sources: QEMU hw/uefi/var-service-json.c and virt-firmware's ``virt-fw-vars --output-json`` (the same
-format: ``{"version": 2, "variables": [{"name", "guid", "attr", "data", ...}]}``, data in hex).
+Sources: QEMU hw/uefi/var-service-json.c and virt-firmware's ``virt-fw-vars --output-json``, which
+write the same: ``{"version": 2, "variables": [{"name", "guid", "attr", "data", ...}]}``, data in
+hex.
 """
 
 from __future__ import annotations
@@ -33,33 +34,37 @@ def read_variable_store(data: bytes, *, origin: str) -> tuple[Variable, ...]:
 
 def read_json_store(data: bytes, *, origin: str) -> tuple[Variable, ...]:
     """The variables of a JSON store. Raises `MalformedFirmware`."""
-
-    def refuse(message: str, field: str) -> MalformedFirmware:
-        return MalformedFirmware(message, origin=origin, field=field)
-
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise refuse(f"is no JSON: {str(error)[:100]}", "variable store") from error
+        raise _refused(f"is no JSON: {str(error)[:100]}", origin, "variable store") from error
     if not isinstance(document, dict) or document.get("version") != _VERSION:
-        raise refuse(f"is not version {_VERSION}", "version")
+        raise _refused(f"is not version {_VERSION}", origin, "version")
     listed = document.get("variables")
     if not isinstance(listed, list) or len(listed) > _MAX_VARIABLES:
-        raise refuse(f"is no list of at most {_MAX_VARIABLES}", "variables")
+        raise _refused(f"is no list of at most {_MAX_VARIABLES}", origin, "variables")
     found: dict[tuple[bytes, str], Variable] = {}
     for index, entry in enumerate(listed):
-        field = f"variables[{index}]"
-        if not isinstance(entry, dict):
-            raise refuse("is no object", field)
-        name, vendor, value = (entry.get(key) for key in ("name", "guid", "data"))
-        if not isinstance(name, str) or not name:
-            raise refuse("has no name", field)
-        if not isinstance(vendor, str) or not _GUID.fullmatch(vendor):
-            raise refuse(f"{vendor!r:.60} is no GUID", f"{field}.guid")
-        if not isinstance(value, str) or not _HEX.fullmatch(value):
-            raise refuse("is no hex", f"{field}.data")
-        variable = Variable(guid(vendor.lower()), name, bytes.fromhex(value))
-        if (variable.vendor, name) in found:
-            raise refuse(f"{name} is there twice", field)
-        found[variable.vendor, name] = variable
+        variable = _variable(entry, origin, f"variables[{index}]")
+        key = variable.vendor, variable.name
+        if key in found:
+            raise _refused(f"{variable.name} is there twice", origin, f"variables[{index}]")
+        found[key] = variable
     return tuple(found.values())
+
+
+def _variable(entry: object, origin: str, field: str) -> Variable:
+    if not isinstance(entry, dict):
+        raise _refused("is no object", origin, field)
+    name, vendor, value = (entry.get(key) for key in ("name", "guid", "data"))
+    if not isinstance(name, str) or not name:
+        raise _refused("has no name", origin, field)
+    if not isinstance(vendor, str) or not _GUID.fullmatch(vendor):
+        raise _refused(f"{vendor!r:.60} is no GUID", origin, f"{field}.guid")
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise _refused("is no hex", origin, f"{field}.data")
+    return Variable(guid(vendor.lower()), name, bytes.fromhex(value))
+
+
+def _refused(message: str, origin: str, field: str) -> MalformedFirmware:
+    return MalformedFirmware(message, origin=origin, field=field)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fixtures.guid import guid
 from fixtures.tdvf import build_tdvf

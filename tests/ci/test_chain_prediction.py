@@ -1,0 +1,86 @@
+"""What is derived of a disk boot equals, event by event, what the booted guest's log says.
+
+The boots are those of ``test_disk_boots.py``, each done once in a session: UKIs, systemd-boot,
+shim and GRUB, a kernel with a boot option, with and without Secure Boot; and UKIs that QEMU's
+``-kernel`` gives to the firmware.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from mrtd.derive import Derivation
+from mrtd.disk import open_disk, open_esp
+from mrtd.document import encode, to_document
+from mrtd.eventlog import Event, EventType
+from mrtd.eventlog.tcg2 import read_log
+from mrtd.measure import MeasureOptions, measure
+from mrtd.registers import Exact, RegisterName, Target, Unpinned
+from tests.boots import Booted, Boots, Scenario
+from tests.ci.test_disk_boots import CASES, VARIABLES
+from tests.ci.test_disk_boots import boot as boot_disk
+from tests.conftest import DebianParts
+from tests.images import Images
+
+pytestmark = pytest.mark.boot
+
+PEI_VOLUME = "PEI firmware volume"  # its modules write to it before it is measured
+DIRECT = {
+    # (stub, recent QEMU and firmware, command line)
+    "uki-257 -kernel": ("257", False, "console=ttyS0 from=outside"),
+    "uki-257 -kernel, QEMU 11": ("257", True, "console=ttyS0 from=outside"),
+    "uki-262 -kernel without console=": ("262", False, "panic=-1"),
+}
+
+
+def predicted(booted: Booted, debian: DebianParts) -> Derivation:
+    recent = booted.spec.vmm.version.startswith("11.")
+    options = MeasureOptions(target=Target.TPM, qemu=debian.qemu_11 if recent else None)
+    return measure(booted.spec, booted.folder, options)
+
+
+def logged(booted: Booted) -> list[Event]:
+    log = read_log(booted.result.log, origin="guest", target=Target.TPM)
+    return [event for event in log if event.type != EventType.EV_NO_ACTION]
+
+
+def compare(booted: Booted, debian: DebianParts) -> None:
+    derivation = predicted(booted, debian)
+    found = logged(booted)
+    for mine, theirs in zip(derivation.log, found, strict=True):
+        assert (mine.register, mine.type) == (theirs.register, theirs.type), mine.description
+        if mine.label == PEI_VOLUME:
+            assert isinstance(mine.digest, Unpinned)
+            continue
+        assert mine.digest == theirs.digest, mine.description
+        assert mine.data in {b"", theirs.data}, mine.description
+    for name, rule in derivation.registers.rules:
+        if name != RegisterName.PCR0:
+            assert rule == Exact(booted.result.pcrs[int(name[3:])]), name
+    encode(to_document(derivation))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_disk_boot_is_derived_as_it_is_logged(
+    name: str, images: Images, boots: Boots, debian: DebianParts
+) -> None:
+    assert VARIABLES <= set(CASES)
+    compare(boot_disk(name, images, boots, debian), debian)
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_a_uki_that_qemu_gives_is_derived_as_it_is_logged(
+    name: str, images: Images, boots: Boots, debian: DebianParts
+) -> None:
+    stub, recent, cmdline = DIRECT[name]
+    folder = images(f"uki-{stub}")
+    with open_disk(folder / "disk.raw", "raw") as disk:
+        (folder / "uki.efi").write_bytes(open_esp(disk).read("EFI/BOOT/BOOTX64.EFI", 1 << 30))
+    scenario = Scenario(
+        firmware=debian.ovmf_2026_08 if recent else debian.ovmf_2025_02,
+        kernel=folder / "uki.efi",
+        has_initrd=False,
+        cmdline=cmdline,
+        qemu=debian.qemu_11 if recent else None,
+    )
+    compare(boots(scenario), debian)
