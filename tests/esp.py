@@ -38,7 +38,9 @@ class MemoryFiles:
 
     def exists(self, path: str) -> bool:
         wanted = _key(path)
-        return any(_key(name) == wanted or _key(name).startswith(f"{wanted}/") for name in self.files)
+        return any(
+            _key(name) == wanted or _key(name).startswith(f"{wanted}/") for name in self.files
+        )
 
     def listdir(self, path: str = "") -> tuple[MemoryEntry, ...]:
         above = f"{_key(path)}/" if _key(path) else ""

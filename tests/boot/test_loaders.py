@@ -38,6 +38,9 @@ menuentry "second one" {
 """
 
 
+SECOND = '{\n    linux /k root=/dev/vda "quoted words" ${default}\n    initrd /i\n}'
+
+
 def grub(prefix: str = "/EFI/debian", *, config: bool = False) -> bytes:
     """GRUB with a modules' header that has a prefix, and maybe a configuration."""
     objects = b""
@@ -82,10 +85,13 @@ def test_a_uki_is_found_and_an_entry_of_the_spec_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "reason"), [("x*", "no entry is named 'x*'"), ("", "more than one entry"), ("c+1.conf", "counts")]
-)  # fmt: skip
+    ("wanted", "reason"),
+    [("x*", "no entry is named 'x*'"), ("", "more than one entry"), ("c+1.conf", "counts")],
+)
 def test_an_entry_that_does_not_follow_is_not_guessed(wanted: str, reason: str) -> None:
-    entries = tuple(read_entry("linux /k", name=n, source=n) for n in ("a.conf", "b.conf", "c+1.conf"))
+    entries = tuple(
+        read_entry("linux /k", name=n, source=n) for n in ("a.conf", "b.conf", "c+1.conf")
+    )
     found = choose(entries, wanted)
     assert isinstance(found, str)
     assert reason in found
@@ -106,8 +112,7 @@ def test_grub_runs_the_default_entry() -> None:
         "grub_cmd: set timeout=0",
         "grub_cmd: set default=1",
         "grub_cmd: menuentry first {\n    linux /k first\n}",
-        'grub_cmd: menuentry second one {\n    linux /k root=/dev/vda "quoted words" ${default}\n'
-        "    initrd /i\n}",
+        f"grub_cmd: menuentry second one {SECOND}",
         "grub_cmd: setparams second one",
         "grub_cmd: linux /k root=/dev/vda quoted words 1",
         "/k",
@@ -133,7 +138,7 @@ def test_an_entry_may_be_named_by_title() -> None:
         ("set timeout=0\n\nif true; then\nfi\n", "line 3 has ';' outside of quotes"),
         ("set root=(hd1)\n", "line 1 has '(' outside of quotes"),
         ("set x=$unknown\n", "line 1 has the variable $unknown"),
-        ("set x=\"a\\\"b\"\n", "quotes or a backslash within"),
+        ('set x="a\\"b"\n', "quotes or a backslash within"),
         ("search --no-floppy --fs-uuid --set=root 0000-0000\n", "may find another file system"),
         ("menuentry 'a' {\n linux /k\n", "a menuentry without an end"),
         ("menuentry 'a'\n{\n}\n", "body does not begin on its line"),

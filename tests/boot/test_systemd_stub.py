@@ -53,7 +53,8 @@ def test_what_is_measured_depends_on_the_version(version: str, count: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("version", "measures"), [("252.39-1", False), ("255.4", False), ("256", True), ("257.13", True)]
+    ("version", "measures"),
+    [("252.39-1", False), ("255.4", False), ("256", True), ("257.13", True)],
 )
 def test_stubs_measure_in_a_td_from_256_on(
     version: str,
