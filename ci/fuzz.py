@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from ci import fuzz_disk
 from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import Section, build_bzimage, win_certificate
@@ -285,6 +286,11 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         (b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\1\x7f\xff\4\0",),
     ),
     "event-body": FuzzTarget(_body, _body_seeds()),
+    "disk-fat": FuzzTarget(fuzz_disk.fuzz_fat, fuzz_disk.FAT_SEEDS),
+    "disk-gpt": FuzzTarget(fuzz_disk.fuzz_gpt, fuzz_disk.GPT_SEEDS),
+    "disk-qcow2": FuzzTarget(fuzz_disk.fuzz_qcow2, fuzz_disk.QCOW2_SEEDS),
+    "disk-verity": FuzzTarget(fuzz_disk.fuzz_verity, fuzz_disk.VERITY_SEEDS),
+    "disk-verity-cmdline": FuzzTarget(fuzz_disk.fuzz_verity_cmdline, fuzz_disk.CMDLINE_SEEDS),
     "gpt": FuzzTarget(read_gpt, (_body_seeds()[1][4:],)),
     "json-log": FuzzTarget(
         lambda data: read_json_log(data, origin="fuzz"),

@@ -9,8 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mrtd.disk.root import protecting
-from mrtd.disk.verity_cmdline import VerityArguments, verity_arguments
+from mrtd.disk.verity_cmdline import VerityArguments, protecting, verity_arguments
 from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import RegisterName, Rule, Target, Unpinned

@@ -6,6 +6,7 @@ partition table is one file system).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from mrtd.disk.fat import FatVolume, open_fat
@@ -43,9 +44,9 @@ def open_esp(disk: Disk) -> FatVolume:
     if has_gpt(disk):
         gpt = read_gpt(disk)
         return open_fat(disk, *gpt.extent(find_esp(gpt)))
-    block = disk.read(0, SECTOR)
-    if block[:1] in {b"\xeb", b"\xe9"}:
+    with suppress(MalformedDisk):  # boot code in an MBR may begin with a jump as well
         return open_fat(disk)
+    block = disk.read(0, SECTOR)
     table = [block[at : at + _MBR_ENTRY] for at in range(_MBR_TABLE, 510, _MBR_ENTRY)]
     found = [entry for entry in table if entry[4] == _MBR_TYPE]
     if block[510:512] != b"\x55\xaa" or len(found) != 1:

@@ -22,6 +22,8 @@ _MAX_FOLDER: Final = 65536 * ENTRY  # fatgen103: a folder has at most 65536 entr
 _MAX_FILES: Final = 1 << 16
 """Of a walk; the ESP of a real machine has a few hundred."""
 _MAX_DEPTH: Final = 64
+_MAX_CLUSTERS: Final = 1 << 21
+"""Of a file: 1 GiB with clusters of 512 bytes. What is kept of a chain is bounded by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class FatVolume:
         Raises:
             MalformedDisk: also if a cluster belongs to two of them.
         """
-        owners: dict[int, str] = {}
+        owners: dict[int, int] = {}
+        paths: list[str] = []
         waiting: list[tuple[str, FatEntry | None]] = [("", None)]
         count = 0
         while waiting:
@@ -81,16 +84,15 @@ class FatVolume:
                 count += 1
                 if count > _MAX_FILES:
                     raise self._fail(f"more than {_MAX_FILES} files", path)
-                self._own(owners, entry, path)
+                paths.append(path)
+                for cluster in self._chain(entry, path):
+                    if (owner := owners.setdefault(cluster, count)) != count:
+                        other = paths[owner - 1]
+                        raise self._fail(f"cluster {cluster} belongs to {other!r} as well", path)
                 yield path, entry
                 if entry.directory:
                     inner.append((path, entry))
             waiting += reversed(inner)
-
-    def _own(self, owners: dict[int, str], entry: FatEntry, path: str) -> None:
-        for cluster in self._chain(entry, path):
-            if (other := owners.setdefault(cluster, path)) != path:
-                raise self._fail(f"cluster {cluster} belongs to {other!r} as well", path)
 
     def _find(self, path: str) -> FatEntry | None:
         found = self._lookup(path)
@@ -147,6 +149,8 @@ class FatVolume:
         needed = -(-most // layout.cluster)
         if needed > layout.clusters and not entry.directory:
             raise self._fail(f"has {entry.size} bytes, more than the volume", path)
+        if needed > _MAX_CLUSTERS:
+            raise self._fail(f"has more than {_MAX_CLUSTERS} clusters", path)
         chain: list[int] = []
         seen: set[int] = set()
         cluster: int | None = entry.cluster

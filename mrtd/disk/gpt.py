@@ -119,8 +119,8 @@ class _Header:
 
 
 def has_gpt(disk: Disk) -> bool:
-    """Whether there is a primary header where one would be, damaged or not."""
-    return any(_signed(disk, size) for size in SECTOR_SIZES)
+    """Whether there is a header where the primary or the backup would be, damaged or not."""
+    return any(_signed(disk, size) or _signed_at_end(disk, size) for size in SECTOR_SIZES)
 
 
 def read_gpt(disk: Disk, sector_size: int | None = None) -> Gpt:

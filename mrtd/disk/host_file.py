@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,10 @@ class HostFile:
     size: int
     path: Path
     identity: tuple[int, int]
+
+    def __reduce__(self) -> tuple[Callable[..., HostFile], tuple[object, ...]]:
+        """Another process opens the file again."""
+        return _reopened, (self.path.absolute(), self.size, self.identity)
 
     @property
     def origin(self) -> str:
@@ -58,15 +62,28 @@ class HostFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-@contextmanager
-def open_file(path: Path) -> Iterator[HostFile]:
-    """Open a regular file or a block device. Raises `MalformedDisk`."""
+def _open(path: Path) -> int:
     try:
         # a FIFO without a writer would block; what is not a file is refused below
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise MalformedDisk(f"cannot be opened: {reason}", origin=str(path)) from error
+
+
+def _reopened(path: Path, size: int, identity: tuple[int, int]) -> HostFile:
+    """The same file in another process, open until that ends."""
+    file = _described(_open(path), path)
+    if (file.size, file.identity) != (size, identity):
+        os.close(file.descriptor)
+        raise MalformedDisk("is not the file that it was", origin=file.origin)
+    return file
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[HostFile]:
+    """Open a regular file or a block device. Raises `MalformedDisk`."""
+    descriptor = _open(path)
     try:
         yield _described(descriptor, path)
     finally:

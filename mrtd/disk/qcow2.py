@@ -77,6 +77,9 @@ class Qcow2Disk:
         self._table = lru_cache(max(_TABLE_CACHE // self._cluster, 1))(self._read_table)
         self._packed = lru_cache(max(_DATA_CACHE // self._cluster, 1))(self._unpack)
 
+    def __reduce__(self) -> tuple[type[Qcow2Disk], tuple[HostFile, Qcow2Header, OpenDisk | None]]:
+        return Qcow2Disk, (self._file, self._header, self._backing)
+
     @property
     def size(self) -> int:
         """Bytes that the guest sees."""

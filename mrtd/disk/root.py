@@ -4,25 +4,21 @@ A root hash on a *measured* command line covers a root file system only if the d
 protects is the one that is mounted, and the disk has the data that the hash is of. Both are checked
 here; that the command line is measured is the business of whoever asks.
 
-Sources: systemd-veritysetup-generator(8) (partitions whose UUIDs are the halves of the root hash),
-systemd-fstab-generator(8) (``root=`` beside ``roothash=``).
+Source: systemd-veritysetup-generator(8) (partitions whose UUIDs are the halves of the root hash).
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
 from mrtd.disk.image import Disk
 from mrtd.disk.verity import ALGORITHMS, VerityTable, check_table, format_uuid, read_superblock
-from mrtd.disk.verity_cmdline import Mount, VerityArguments, parameters, verity_arguments
-from mrtd.disk.verity_tree import Progress, TreeMismatch, verify_tree
+from mrtd.disk.verity_cmdline import Mount, Unprotected, VerityArguments, protecting
+from mrtd.disk.verity_tree import Progress, TreeMismatch, VerityTree, verify_tree
 from mrtd.disk.volumes import Volume, list_volumes, named
 from mrtd.errors import MalformedDisk
-
-_MOUNTS: Final[dict[Mount, str]] = {"root": "root", "usr": "mount.usr"}
 
 
 class RootStatus(StrEnum):
@@ -80,37 +76,19 @@ def check_root(
         disk: the disk that it is on.
         cmdline: the kernel's command line, as it is measured.
         mount: which file system.
-        workers: threads; by default one for each core.
+        workers: processes that hash; by default one for each core.
         progress: told how far the check of the data is.
     """
     argument = protecting(cmdline, mount)
-    if isinstance(argument, RootCheck):
-        return argument
+    if isinstance(argument, Unprotected):
+        status = RootStatus.NOT_CHECKABLE if argument.unclear else RootStatus.NOT_MEASURED
+        known = RootCheck(status, "") if argument.argument is None else _known(argument.argument)
+        return _answer(known, status, argument.reason)
     known = _known(argument)
     try:
         return _check(disk, argument, known, workers, progress)
     except MalformedDisk as error:
         return _answer(known, RootStatus.NOT_CHECKABLE, error.message)
-
-
-def protecting(cmdline: str, mount: Mount = "root") -> VerityArguments | RootCheck:
-    """What protects a file system according to a command line, or why nothing does."""
-    found = verity_arguments(cmdline)
-    arguments = [argument for argument in found if argument.mount == mount]
-    if not arguments:
-        other = "; one protects another file system" if found else ""
-        return RootCheck(
-            RootStatus.NOT_MEASURED, f"no dm-verity root hash of it on the command line{other}"
-        )
-    if len(arguments) > 1:
-        keys = ", ".join(argument.key for argument in arguments)
-        return RootCheck(RootStatus.NOT_CHECKABLE, f"several root hashes: {keys}")
-    argument = arguments[0]
-    if (elsewhere := _mounted_elsewhere(argument, cmdline)) is not None:
-        return _answer(_known(argument), RootStatus.NOT_MEASURED, elsewhere)
-    if argument.problem is not None:
-        return _answer(_known(argument), RootStatus.NOT_CHECKABLE, argument.problem)
-    return argument
 
 
 def _known(argument: VerityArguments) -> RootCheck:
@@ -121,22 +99,6 @@ def _known(argument: VerityArguments) -> RootCheck:
 
 def _answer(known: RootCheck, status: RootStatus, reason: str) -> RootCheck:
     return msgspec.structs.replace(known, status=status, reason=reason)
-
-
-def _mounted_elsewhere(argument: VerityArguments, cmdline: str) -> str | None:
-    """Why what is mounted is not the protected device; None if it is."""
-    key = _MOUNTS[argument.mount]
-    device = dict(parameters(cmdline)).get(key)
-    if argument.key == "dm-mod.create":
-        if device in {argument.device, "/dev/dm-0"}:
-            return None
-    elif device in {None, "gpt-auto", argument.device}:
-        return None
-    return (
-        f"{key}={device} does not name the protected device, {argument.device}"
-        if device is not None
-        else f"no {key}= names the protected device, {argument.device}"
-    )
 
 
 def _check(
@@ -163,9 +125,8 @@ def _check(
         return _answer(
             known, RootStatus.MISMATCH, f"the root hash is not a digest of {table.algorithm}"
         )
-    wrong = verify_tree(
-        data.slice(disk), tree, table, bytes.fromhex(digest), workers=workers, progress=progress
-    )
+    whole = VerityTree(data.slice(disk), tree, table)
+    wrong = verify_tree(whole, bytes.fromhex(digest), workers=workers, progress=progress)
     if wrong is None:
         return _answer(known, RootStatus.VERIFIED, f"{data} is what {argument.key} says")
     known = msgspec.structs.replace(known, mismatch=wrong)

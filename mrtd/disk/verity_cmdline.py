@@ -21,6 +21,7 @@ _TOKEN: Final = re.compile(r'(?:"[^"]*"?|[^\s"])+')
 _DIGEST: Final = re.compile(r"(?:[0-9a-fA-F]{2}){16,64}")
 _NO: Final = {"0", "no", "n", "false", "f", "off"}
 _KEYS: Final[dict[Mount, str]] = {"root": "roothash", "usr": "usrhash"}
+_MOUNTS: Final[dict[Mount, str]] = {"root": "root", "usr": "mount.usr"}
 _WEAK: Final = {"ignore_corruption": "a block that does not fit the tree is read all the same"}
 _HARMLESS: Final = {
     "restart_on_corruption", "panic_on_corruption", "ignore_zero_blocks", "nofail", "auto",
@@ -58,6 +59,20 @@ class VerityArguments(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+class Unprotected(msgspec.Struct, frozen=True):
+    """Why no root hash is known to protect a file system.
+
+    Attributes:
+        reason: a sentence.
+        unclear: whether a root hash may protect it, and cannot be followed.
+        argument: the root hash, where there is one.
+    """
+
+    reason: str
+    unclear: bool = False
+    argument: VerityArguments | None = None
+
+
 def parameters(cmdline: str) -> tuple[tuple[str, str], ...]:
     """Keys, with ``_`` for ``-``, and values of a command line, up to the arguments of init."""
     found = []
@@ -78,6 +93,43 @@ def verity_arguments(cmdline: str) -> tuple[VerityArguments, ...]:
         # the kernel's parameter has one value: the last one
         found += [_mapped(device, again=len(mapped) > 1) for device in mapped[-1].split(";")]
     return tuple(argument for argument in found if argument is not None)
+
+
+def protecting(cmdline: str, mount: Mount = "root") -> VerityArguments | Unprotected:
+    """What protects a file system according to a command line, or why nothing does."""
+    found = verity_arguments(cmdline)
+    arguments = [argument for argument in found if argument.mount == mount]
+    if not arguments:
+        other = "; one protects another file system" if found else ""
+        return Unprotected(f"no dm-verity root hash of it on the command line{other}")
+    if len(arguments) > 1:
+        keys = ", ".join(argument.key for argument in arguments)
+        return Unprotected(f"several root hashes: {keys}", unclear=True)
+    argument = arguments[0]
+    if (elsewhere := _mounted_elsewhere(argument, cmdline)) is not None:
+        return Unprotected(elsewhere, argument=argument)
+    if argument.problem is not None:
+        return Unprotected(argument.problem, unclear=True, argument=argument)
+    return argument
+
+
+def _mounted_elsewhere(argument: VerityArguments, cmdline: str) -> str | None:
+    """Why what is mounted is not the protected device; None if it is.
+
+    Without ``root=``, systemd mounts what ``roothash=`` protects (systemd-fstab-generator(8)).
+    """
+    key = _MOUNTS[argument.mount]
+    device = dict(parameters(cmdline)).get(key)
+    if argument.key == "dm-mod.create":
+        if device in {argument.device, "/dev/dm-0"}:
+            return None
+    elif device in {None, argument.device}:
+        return None
+    return (
+        f"{key}={device} does not name the protected device, {argument.device}"
+        if device is not None
+        else f"no {key}= names the protected device, {argument.device}"
+    )
 
 
 def _systemd(given: tuple[tuple[str, str], ...], mount: Mount) -> VerityArguments | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from mrtd.disk.image import check_range
 from tests.conftest import require_tool
@@ -42,6 +45,20 @@ def run(tool: str, *arguments: str | Path, program: str = "") -> str:
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each read of a file gives, from now on."""
+    sizes: list[int] = []
+    pread = os.pread
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        data = pread(descriptor, length, offset)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    return sizes
 
 
 def made_data(size: int) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from mrtd.disk import open_disk
 from mrtd.disk.root import RootCheck, RootStatus, check_root
 from mrtd.disk.verity import VerityTable, format_uuid, read_superblock
-from mrtd.disk.verity_tree import TreeMismatch, verify_tree
+from mrtd.disk.verity_tree import TreeMismatch, VerityTree, verify_tree
 from mrtd.errors import MalformedDisk
 from tests.conftest import require_tool
 from tests.disk.images import (
@@ -31,7 +31,7 @@ BLOCK = 4096
 def checked(pair: VerityPair, offset: int = 0) -> TreeMismatch | None:
     data, hashes = MemoryDisk(pair.data.read_bytes()), MemoryDisk(pair.hashes.read_bytes())
     table = read_superblock(hashes, offset)
-    return verify_tree(data, hashes, table, bytes.fromhex(pair.root_hash))
+    return verify_tree(VerityTree(data, hashes, table), bytes.fromhex(pair.root_hash))
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,9 @@ def test_data_that_are_not_all_there_are_refused(pair: VerityPair) -> None:
 def test_progress_is_told_up_to_the_end(pair: VerityPair) -> None:
     told: list[tuple[int, int]] = []
     data, hashes = MemoryDisk(pair.data.read_bytes()), MemoryDisk(pair.hashes.read_bytes())
+    tree = VerityTree(data, hashes, read_superblock(hashes))
     digest = bytes.fromhex(pair.root_hash)
-    verify_tree(
-        data, hashes, read_superblock(hashes), digest, progress=lambda *done: told.append(done)
-    )
+    assert verify_tree(tree, digest, progress=lambda *done: told.append(done)) is None
     assert told == sorted(told)
     assert told[-1] == (data.size, data.size)
 
@@ -189,6 +188,7 @@ def test_devices_may_be_named(rooted: tuple[Path, VerityPair], cmdline: str) -> 
         ("root=LABEL=root", "not measured", "no dm-verity root hash"),
         ("usrhash={hash}", "not measured", "protects another"),
         ("roothash={hash} root=LABEL=root", "not measured", "LABEL=root does not name"),
+        ("roothash={hash} root=gpt-auto", "not measured", "gpt-auto does not name"),
         ("{create}", "not measured", "no root= names"),
         ("{create} root=/dev/vda1", "not measured", "does not name"),
         ("quiet -- roothash={hash}", "not measured", "no dm-verity root hash"),
@@ -241,3 +241,32 @@ def test_a_changed_root_does_not_fit(rooted: tuple[Path, VerityPair], tmp_path: 
     assert found.status is RootStatus.MISMATCH
     assert found.mismatch == TreeMismatch(0, 5)
     assert found.reason == "block 5 of the data does not fit"
+
+
+@pytest.mark.parametrize("suffix", [".raw", ".qcow2"])
+def test_several_processes_find_the_same(
+    rooted: tuple[Path, VerityPair], tmp_path: Path, suffix: str
+) -> None:
+    image, pair = rooted
+    with open_disk(image.with_suffix(suffix), suffix.removeprefix(".")) as disk:  # type: ignore[arg-type]
+        found = check_root(disk, f"roothash={pair.root_hash}", workers=2)
+    assert found.status is RootStatus.VERIFIED
+    changed = tmp_path / "changed"
+    data = bytearray(pair.data.read_bytes())
+    data[100 * BLOCK] ^= 1
+    changed.write_bytes(data)
+    with open_disk(changed, "raw") as content, open_disk(pair.hashes, "raw") as hashes:
+        tree = VerityTree(content, hashes, read_superblock(hashes))
+        wrong = verify_tree(tree, bytes.fromhex(pair.root_hash), workers=2)
+    assert wrong == TreeMismatch(0, 100)
+
+
+def test_without_workers_the_check_goes_on(rooted: tuple[Path, VerityPair], tmp_path: Path) -> None:
+    """Their files are gone, so that they cannot begin; those that are open here remain."""
+    _, pair = rooted
+    copy = tmp_path / "data"
+    copy.write_bytes(pair.data.read_bytes())
+    with open_disk(copy, "raw") as content, open_disk(pair.hashes, "raw") as hashes:
+        tree = VerityTree(content, hashes, read_superblock(hashes))
+        copy.unlink()
+        assert verify_tree(tree, bytes.fromhex(pair.root_hash), workers=2) is None
