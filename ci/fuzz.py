@@ -11,7 +11,7 @@ import argparse
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,21 +19,17 @@ from pathlib import Path
 from typing import Final
 
 from ci import fuzz_disk
+from ci.fuzz_boot import BOOT_TARGETS
+from ci.fuzz_target import FuzzTarget
 from fixtures import reference
 from fixtures.acpi import build_tables
-from fixtures.bzimage import Section, build_bzimage, win_certificate
+from fixtures.bzimage import build_bzimage, win_certificate
 from fixtures.quotes import build_quote
 from fixtures.tdvf import build_tdvf
 from fixtures.varstore import GLOBAL, Variable, build_varstore
 from fixtures.volumes import Module
-from mrtd.boot.authenticode_signature import read_signed_data
 from mrtd.boot.bzimage import read_kernel_facts
-from mrtd.boot.grub import read_prefix
-from mrtd.boot.grub_cfg import read_grub_cfg
-from mrtd.boot.loader_entries import read_entry
 from mrtd.boot.pe import authenticode
-from mrtd.boot.stored_options import read_option
-from mrtd.boot.uki import profile_ids, read_uki
 from mrtd.errors import InputError, MalformedEventLog
 from mrtd.eventlog import Event, EventType, InputName, Origin
 from mrtd.eventlog.device_path import read_device_path
@@ -46,7 +42,6 @@ from mrtd.evidence.quote import read_quote
 from mrtd.evidence.redact import redact
 from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
-from mrtd.firmware.variable_stores import read_variable_store
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
 from mrtd.launch.spec import read_spec
@@ -80,14 +75,6 @@ with atheris.instrument_imports(include=["mrtd"]):
     import ci.fuzz
 ci.fuzz.fuzz_here(sys.argv[1], int(sys.argv[2]))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class FuzzTarget:
-    """A parser, and inputs that it accepts."""
-
-    parse: Callable[[bytes], object]
-    seeds: tuple[bytes, ...]
 
 
 def _body(data: bytes) -> None:
@@ -125,33 +112,6 @@ def _spec_log() -> bytes:
     first = bytes(4) + (3).to_bytes(4, "little") + bytes(20)
     event = b"".join(n.to_bytes(4, "little") for n in (1, 4, 1)) + b"\x0c\0" + bytes(48)
     return first + len(head).to_bytes(4, "little") + head + event + b"\4\0\0\0" + bytes(4)
-
-
-def _signed_data() -> bytes:
-    """PKCS #7 SignedData with one certificate, as short as it can be."""
-
-    def der(tag: int, *parts: bytes) -> bytes:
-        content = b"".join(parts)
-        return bytes([tag, len(content)]) + content
-
-    one, empty = der(2, b"\1"), der(0x30)
-    certificate = der(0x30, der(0x30, one, empty, empty, empty, empty))
-    signer = der(0x30, one, der(0x30, empty, one))
-    signed = der(0x30, one, der(0x31), empty, der(0xA0, certificate), der(0x31, signer))
-    return der(0x30, der(6, bytes.fromhex("2a864886f70d010702")), der(0xA0, signed))
-
-
-def _uki(data: bytes) -> None:
-    image = memoryview(data)
-    profile_ids(image, origin="fuzz")
-    read_prefix(image, origin="fuzz")
-    read_uki(image, origin="fuzz")
-
-
-def _loader(data: bytes) -> None:
-    text = data.decode("utf-8", "replace")
-    read_grub_cfg(text)
-    read_entry(text, name="fuzz.conf", source="fuzz")
 
 
 def _acpi(data: bytes) -> None:
@@ -254,7 +214,6 @@ tags = ["v1"]
 """
 _JWKS: Final = b'{"keys":[{"kty":"RSA","kid":"a","n":"' + b"_" * 342 + b'8","e":"AQAB"}]}'
 
-_GUID: Final = b"8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
 _SPEC: Final = b"""\
 schema = "mrtd.launch/1"
@@ -275,11 +234,8 @@ _BUNDLE: Final = encode_bundle(
     bundle_of({"proc/cmdline": b"console=ttyS0 password=x", "tdx/quote": build_quote()})
 )
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
+    **BOOT_TARGETS,
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
-    "boot-option": FuzzTarget(
-        lambda data: read_option(data, 0, origin="fuzz"),
-        (b"\1\0\0\0\x0c\0x\0\0\0\4\4\x08\0x\0\0\0\x7f\xff\4\0q\0\0\0",),
-    ),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
     "device-path": FuzzTarget(
         lambda data: str(read_device_path(data, origin="fuzz", error=MalformedEventLog)),
@@ -308,19 +264,11 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         lambda data: authenticode(memoryview(data), origin="fuzz"),
         (build_bzimage(), build_bzimage(certificate=win_certificate(b"x"), pe32=True)),
     ),
-    "loader-config": FuzzTarget(
-        _loader,
-        (b"set timeout=0\nmenuentry 'a' {\n linux /k $x\n}\n", b"linux /k\noptions a\n"),
-    ),
     "policy": FuzzTarget(_policy, (_POLICY,)),
     "quote": FuzzTarget(
         lambda data: read_quote(data, origin="fuzz"), (build_quote(), build_quote(version=5))
     ),
     "sigstore-bundle": FuzzTarget(_bundle, (_SIGSTORE_BUNDLE,)),
-    "signature": FuzzTarget(
-        lambda data: read_signed_data(data, origin="fuzz"),
-        (_signed_data(),),
-    ),
     "snappy": FuzzTarget(
         lambda data: decode_bundle_body(data, limit=1 << 20),
         (b"\x05\x10hello", b"\xff\x06\0\0sNaPpY", b"{}"),
@@ -341,14 +289,6 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         (_IMAGE, build_tdvf(table=False, legacy=True)),
     ),
     "token": FuzzTarget(_token, (_CLAIMS,)),
-    "uki": FuzzTarget(
-        _uki,
-        (build_bzimage(sections=[Section(b".profile", b"ID=a"), Section(b"mods", b"mimg")]),),
-    ),
-    "variable-store": FuzzTarget(
-        lambda data: read_variable_store(data, origin="fuzz"),
-        (b'{"version":2,"variables":[{"name":"a","guid":"%s","data":"00"}]}' % _GUID,),
-    ),
     "variables": FuzzTarget(
         lambda data: read_variables(memoryview(data), origin="fuzz"),
         (build_varstore([Variable(GLOBAL, "PK", b"key")]), build_varstore(authenticated=False)),

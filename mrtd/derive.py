@@ -17,7 +17,6 @@ from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
 from mrtd.boot.efi_stub import load_options, stub_events
 from mrtd.boot.pe import authenticode
 from mrtd.boot.qemu_header import patched_header
-from mrtd.boot.started import Started
 from mrtd.coverage import Coverage, boot_coverage
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.eventlog import (
@@ -58,6 +57,7 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
+from mrtd.start.started import Started
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
@@ -208,7 +208,7 @@ def _started(
     """What the launch starts, and what that measures."""
     # what boots from a disk, or is no plain kernel, is imported where there is one
     if isinstance(spec.boot, DiskBoot):
-        from mrtd.boot.disk_boot import disk_boot  # noqa: PLC0415
+        from mrtd.start.disk_boot import disk_boot  # noqa: PLC0415
 
         return disk_boot(spec, inputs, firmware, boot=spec.boot, target=target, fw_cfg=fw_cfg)
     kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
@@ -217,7 +217,7 @@ def _started(
     authority: EventLog = ()
     secure_boot = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
     if secure_boot is SecureBoot.ON or not kernel.protocol:
-        from mrtd.boot.direct_boot import direct_boot  # noqa: PLC0415
+        from mrtd.start.direct_boot import direct_boot  # noqa: PLC0415
 
         authority, other = direct_boot(
             spec, inputs, firmware, target, fw_cfg,

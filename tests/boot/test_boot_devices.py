@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from fixtures.varstore import build_varstore
 from mrtd.boot.device_options import BootDevice, device_option, disk_boot_variables
-from mrtd.boot.machine_devices import BootDevices, boot_devices
 from mrtd.boot.stored_options import read_option, stored_options
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.firmware.boot_options import BootOption
@@ -25,6 +24,7 @@ from mrtd.firmware.variable_stores import read_variable_store
 from mrtd.firmware.variables import Variable
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import Sha384, Unpinned
+from mrtd.start.machine_devices import BootDevices, boot_devices
 from tests.strategies import mutated, refused
 
 CHANNEL = ("virtio-serial-pci,id=channel", "virtserialport,bus=channel.0", "isa-serial,chardev=s")

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mrtd.boot.chain import Chain, MachineFacts
 from mrtd.boot.device_options import disk_boot_variables
-from mrtd.boot.machine_devices import BootDevices, boot_devices
 from mrtd.boot.recorder import Recorder
 from mrtd.boot.secure_boot import policy_of
-from mrtd.boot.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 from mrtd.boot.stored_options import StoredOption, stored_options
 from mrtd.disk import find_esp, open_esp, open_fat, read_gpt
 from mrtd.disk.gpt import has_gpt
@@ -22,6 +20,8 @@ from mrtd.firmware.sequence import exit_boot_services
 from mrtd.firmware.smbios import structures
 from mrtd.qemu.devices import parse_device
 from mrtd.registers import Target, Unpinned
+from mrtd.start.machine_devices import BootDevices, boot_devices
+from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 
 if TYPE_CHECKING:
     from mrtd.disk import Disk, FatVolume

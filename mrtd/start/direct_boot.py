@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mrtd.boot.chain import Chain, Image
-from mrtd.boot.disk_boot import machine_facts
 from mrtd.boot.secure_boot import policy_of
-from mrtd.boot.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 from mrtd.errors import MalformedKernel
-from mrtd.eventlog import EventLog, InputName
+from mrtd.eventlog import EventLog, InputName, Origin
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.registers import Target, Unpinned
+from mrtd.start.disk_boot import machine_facts
+from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 
 if TYPE_CHECKING:
     from mrtd.firmware.identify import Firmware
@@ -50,8 +50,14 @@ def direct_boot(
     kernel = inputs.kernel
     chain = Chain(target, machine_facts(spec, firmware, fw_cfg), policy=policy_of(firmware))
     image = Image(memoryview(kernel.data), kernel.name, None)
-    chain.load_image(image.data, kernel.name, InputName.KERNEL)
-    authority = chain.recorder.log[:-1]  # the image's own event depends on its setup header
+    if chain.load_image(image.data, kernel.name, InputName.KERNEL, required=False):
+        authority = chain.recorder.log[:-1]  # the image's own event depends on its setup header
+    else:
+        refused = Unpinned("Secure Boot is on, and no entry of db verifies the kernel: it does not "
+                           "start")  # fmt: skip
+        where = Origin(InputName.VARIABLES, f"{firmware.tdvf.origin} CFV")
+        chain.authority("db", refused, "entry that verifies the kernel", where)
+        authority = chain.recorder.log
     if plain:
         return authority, None
     chain.recorder.events.clear()
