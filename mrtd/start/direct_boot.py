@@ -10,7 +10,7 @@ from mrtd.errors import MalformedKernel
 from mrtd.eventlog import EventLog, InputName, Origin
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.registers import Target, Unpinned
-from mrtd.start.disk_boot import machine_facts
+from mrtd.start.facts import machine_facts
 from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 
 if TYPE_CHECKING:
