@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pytest
 
+from ci.spec_text import spec_text
+from mrtd.cli.main import main
 from mrtd.derive import Derivation
 from mrtd.disk import open_disk, open_esp
 from mrtd.document import encode, to_document
@@ -101,3 +103,17 @@ def test_a_td_s_boot_from_disk_is_pinned(name: str, images: Images, debian: Debi
     assert "Exit Boot Services Returned with Failure" in doubtful
     sections = [e for e in derivation.log if e.label and e.label.startswith(".linux")]
     assert len(sections) == (2 if name == "uki-257" else 0)  # 252 knows no CC protocol
+
+
+def test_another_disk_than_expected_is_explained(
+    images: Images, boots: Boots, debian: DebianParts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launch from disk can be expected: where nothing known explains a register, that is said."""
+    booted = boot_disk("systemd-boot", images, boots, debian)
+    folder = images("uki-262")
+    (folder / "log").write_bytes(booted.result.log)
+    spec = scenario_spec(images.scenario("uki-262", debian.ovmf_2025_02))
+    (folder / "launch.toml").write_text(spec_text(spec), encoding="utf-8")
+    arguments = ["explain", "--expect", str(folder / "launch.toml"), "--target", "tpm"]
+    assert main([*arguments, "--qemu", "none", str(folder / "log")]) == 1
+    assert "unexplained" in capsys.readouterr().out
