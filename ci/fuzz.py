@@ -11,7 +11,7 @@ import argparse
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from ci import fuzz_disk
+from ci.fuzz_boot import BOOT_TARGETS
+from ci.fuzz_target import FuzzTarget
 from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
@@ -78,14 +80,6 @@ with atheris.instrument_imports(include=["mrtd"]):
     import ci.fuzz
 ci.fuzz.fuzz_here(sys.argv[1], int(sys.argv[2]))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class FuzzTarget:
-    """A parser, and inputs that it accepts."""
-
-    parse: Callable[[bytes], object]
-    seeds: tuple[bytes, ...]
 
 
 def _body(data: bytes) -> None:
@@ -281,6 +275,7 @@ _BUNDLE: Final = encode_bundle(
     bundle_of({"proc/cmdline": b"console=ttyS0 password=x", "tdx/quote": build_quote()})
 )
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
+    **BOOT_TARGETS,
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
     "command-line": FuzzTarget(_command_line, (_COMMAND_LINE,)),

@@ -17,7 +17,7 @@ from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
 from mrtd.boot.efi_stub import load_options, stub_events
 from mrtd.boot.pe import authenticode
 from mrtd.boot.qemu_header import patched_header
-from mrtd.coverage import Coverage, direct_boot_coverage
+from mrtd.coverage import Coverage, boot_coverage
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.eventlog import (
     Event,
@@ -36,11 +36,11 @@ from mrtd.firmware.sequence import (
 )
 from mrtd.firmware.td_build import TdBuild, fold, td_build
 from mrtd.firmware.tdvf import SectionType
-from mrtd.firmware.variables import secure_boot_state
+from mrtd.firmware.variables import SecureBoot, secure_boot_state
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
 from mrtd.launch.once import Once
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, DiskBoot, LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
@@ -58,6 +58,7 @@ from mrtd.registers import (
     Target,
     Unpinned,
 )
+from mrtd.start.started import Started
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
@@ -104,7 +105,7 @@ def derive(
     fw_cfg: FwCfg | Unpinned,
     once: Once | None = None,
 ) -> Derivation:
-    """Derive the measurements of a direct kernel boot.
+    """Derive the measurements of a launch.
 
     Args:
         spec: the launch.
@@ -126,15 +127,11 @@ def derive(
     if build is not None:
         order = build.page_order
         mrtd = once(("MRTD", order), lambda: Background(lambda: fold(build, firmware.image)))
-    header = _header_row(spec, firmware, target)
-    boot_image = _kernel_image(spec, inputs, header, target, once)
+    started = _started(spec, inputs, firmware, target, fw_cfg, once=once)
     cfv = once("CFV", lambda: _cfv_digest(firmware))
-    log = _firmware_log(
-        spec, inputs, firmware, target, boot_image=boot_image, cfv=cfv, fw_cfg=fw_cfg
-    )
-    data = memoryview(inputs.kernel.data)
-    kernel = once("kernel", lambda: read_kernel_facts(data, origin=inputs.kernel.name))
-    log += _kernel_events(spec, inputs, firmware, kernel, target)
+    log = _firmware_log(spec, inputs, firmware, target, started=started, cfv=cfv, fw_cfg=fw_cfg)
+    if target is Target.TPM or firmware.profile.cc:
+        log += started.events
     rules = dict(replay(log))
     if mrtd is not None:
         rules[RegisterName.MRTD] = Exact(mrtd.result())
@@ -148,15 +145,17 @@ def derive(
         spec=spec,
         target=target,
         firmware=firmware,
-        kernel=kernel,
-        header=header,
+        kernel=started.kernel,
+        header=started.header,
         build=build,
         log=log,
         registers=registers,
         inputs=inputs.described(),
-        coverage=direct_boot_coverage(spec, log, rules, target),
+        coverage=boot_coverage(
+            spec, log, rules, target, cmdline=started.cmdline, has_initrd=started.has_initrd
+        ),
         notes=(),
-        cmdline=spec.direct.cmdline,
+        cmdline=started.cmdline,
     )
     return replace(derivation, notes=notes_of(derivation))
 
@@ -211,7 +210,9 @@ def check_firmware(spec: LaunchSpec, firmware: Firmware, target: Target) -> None
         )
 
 
-def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+def _header_row(
+    spec: LaunchSpec, firmware: Firmware, target: Target, kernel: KernelFacts
+) -> HeaderRow:
     if not vmm_profile(spec.vmm).patches_header:
         vmm = vmm_profile(spec.vmm)
         return HeaderRow((0,), (0,), None, None, False, f"{vmm.name} hands over the file as it is")
@@ -219,11 +220,54 @@ def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderR
         spec.vmm.version,
         confidential=target is Target.CC,
         named_blobs=firmware.profile.named_blobs,
+        linux=bool(kernel.protocol),
     )
     if spec.direct.kernel_header is None:
         return row
     patched = spec.direct.kernel_header == "patched"
     return replace(row, patched=patched, source="boot.kernel_header")
+
+
+def _started(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+    *,
+    once: Once,
+) -> Started:
+    """What the launch starts, and what that measures."""
+    # what boots from a disk, or is no plain kernel, is imported where there is one
+    if isinstance(spec.boot, DiskBoot):
+        from mrtd.start.disk_boot import disk_boot  # noqa: PLC0415
+
+        return disk_boot(spec, inputs, firmware, boot=spec.boot, target=target, fw_cfg=fw_cfg)
+    data = memoryview(inputs.kernel.data)
+    kernel = once("kernel", lambda: read_kernel_facts(data, origin=inputs.kernel.name))
+    header = _header_row(spec, firmware, target, kernel)
+    image = _kernel_image(spec, inputs, header, target, once)
+    authority: EventLog = ()
+    secure_boot = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
+    if secure_boot is SecureBoot.ON or not kernel.protocol:
+        from mrtd.start.direct_boot import direct_boot  # noqa: PLC0415
+
+        authority, other = direct_boot(
+            spec, inputs, firmware, target, fw_cfg,
+            options=_load_options(spec.direct, firmware), plain=bool(kernel.protocol),
+        )  # fmt: skip
+        if other is not None:
+            return replace(other, image=image, before_image=authority, header=header)
+    return Started(
+        image=image,
+        before_image=authority,
+        options=None,
+        events=_kernel_events(spec, inputs, firmware, kernel, target),
+        kernel=kernel,
+        header=header,
+        cmdline=spec.direct.cmdline,
+        has_initrd=inputs.initrd_size is not None,
+    )
 
 
 def _firmware_log(
@@ -232,7 +276,7 @@ def _firmware_log(
     firmware: Firmware,
     target: Target,
     *,
-    boot_image: Event,
+    started: Started,
     cfv: Sha384 | None,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
@@ -250,7 +294,9 @@ def _firmware_log(
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
-            boot_image=boot_image,
+            boot_image=started.image,
+            before_image=started.before_image,
+            boot_options=started.options,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,
             cfv=cfv,
@@ -295,19 +341,19 @@ def _kernel_events(
     target: Target,
 ) -> EventLog:
     """What the kernel's EFI stub measures, and the firmware when the stub leaves it."""
-    if target is Target.CC and not firmware.profile.cc:
-        return ()
     initrd = inputs.initrd
     stub: EventLog = ()
     if kernel.cc_measurement or target is Target.TPM:
         stub = stub_events(
-            load_options(
-                spec.direct.cmdline,
-                initrd=initrd is not None,
-                argument=firmware.profile.initrd_argument,
-            ),
+            _load_options(spec.direct, firmware),
             None if initrd is None else initrd.digest,
             target=target,
             initrd_where="" if initrd is None else initrd.name,
         )
     return (*stub, *exit_boot_services(target, firmware.profile))
+
+
+def _load_options(boot: DirectBoot, firmware: Firmware) -> bytes:
+    return load_options(
+        boot.cmdline, initrd=boot.initrd is not None, argument=firmware.profile.initrd_argument
+    )

@@ -13,7 +13,7 @@ from mrtd.firmware.identify import Firmware, examine, identify, needs_examinatio
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import LaunchInputs, load_inputs
 from mrtd.launch.once import Once
-from mrtd.launch.spec import LaunchSpec, PayloadBoot
+from mrtd.launch.spec import DiskBoot, LaunchSpec, PayloadBoot
 from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Target, Unpinned
 
@@ -87,8 +87,11 @@ def read_launch(
     inputs = load_inputs(spec, folder)
     image = memoryview(inputs.firmware)
     name = inputs.firmware_name
-    must_unpack = options.target is Target.TPM or needs_examination(
-        spec.firmware.profile, spec.firmware.secure_boot, origin=name
+    # a boot from disk depends on which applications the firmware has
+    must_unpack = (
+        options.target is Target.TPM
+        or isinstance(spec.boot, DiskBoot)
+        or needs_examination(spec.firmware.profile, spec.firmware.secure_boot, origin=name)
     )
     examined = Background(lambda: examine(image, origin=name)) if must_unpack else None
     # Importing the rules takes as long as hashing a kernel: it runs while the threads work.
@@ -101,6 +104,12 @@ def read_launch(
         secure_boot=spec.firmware.secure_boot,
         examined=examined.result if examined else None,
     )
+    if inputs.variables is not None:
+        from mrtd.firmware.variable_stores import read_variable_store  # noqa: PLC0415 - few have one
+
+        store = inputs.variables
+        found = read_variable_store(store.data, origin=store.name)
+        firmware = msgspec.structs.replace(firmware, variables=found)
     return spec, inputs, firmware
 
 

@@ -82,7 +82,9 @@ def _firmware(d: Derivation) -> Iterator[Note]:
 
 def _kernel(d: Derivation) -> Iterator[Note]:
     kernel = d.kernel
-    if d.target is Target.CC and d.firmware.profile.cc and not kernel.cc_measurement:
+    boots_linux = bool(kernel.protocol)  # else what boots is not known, which the registers say
+    silent = boots_linux and not kernel.cc_measurement
+    if d.target is Target.CC and d.firmware.profile.cc and silent:
         version = kernel.version.split(" ", 1)[0] or "of unknown version"
         reason = ", though its version should" if kernel.expected_cc else "; Linux >= 6.9 does"
         yield Note(

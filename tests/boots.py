@@ -49,6 +49,7 @@ class Scenario:
         options: machine options.
         devices: devices after `CHANNEL_DEVICES`.
         disks: the images that they name.
+        has_initrd: whether the kernel is given the measuring initramfs; a UKI has its own.
         variables: a variable store for the front of the firmware.
         qemu: the QEMU program; the installed one by default.
     """
@@ -62,6 +63,7 @@ class Scenario:
     options: Mapping[str, bool | str] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
+    has_initrd: bool = True
     variables: Path | None = None
     qemu: Path | None = None
 
@@ -140,7 +142,8 @@ def scenario_spec(scenario: Scenario) -> LaunchSpec:
         "options": dict(scenario.options),
         "devices": [*CHANNEL_DEVICES, *scenario.devices],
     }
-    boot = {"kind": "direct", "kernel": str(scenario.kernel), "initrd": "initrd"}
+    boot: dict[str, object] = {"kind": "direct", "kernel": str(scenario.kernel)}
+    boot |= {"initrd": "initrd"} if scenario.has_initrd else {}
     boot["cmdline"] = scenario.cmdline
     if scenario.kernel is None:
         boot = {"kind": "disk", "disk": scenario.disks[0].name}

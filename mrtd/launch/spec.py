@@ -127,12 +127,15 @@ class Firmware(_Table, frozen=True, kw_only=True):
     Attributes:
         path: the image that is given to ``-bios``.
         vars: a variable store image to put in front of ``path`` when that holds code only.
+        variables: the variables when they are not those of the image: a store of edk2, or JSON as
+            QEMU's ``uefi-vars`` device and ``virt-fw-vars`` write it.
         profile: event profile (``mrtd/firmware/profiles.py``); guessed from the image otherwise.
         secure_boot: whether it is built with Secure Boot; read from the image otherwise.
     """
 
     path: str
     vars: str | None = None
+    variables: str | None = None
     profile: str | None = None
     secure_boot: bool | None = None
 

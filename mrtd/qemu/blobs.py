@@ -19,7 +19,7 @@ from mrtd.firmware.sequence import MEASURED_FW_CFG, NamedBlob
 from mrtd.firmware.smbios import measured_table, with_processor_id
 from mrtd.launch.inputs import LaunchInputs, LoadedFile
 from mrtd.launch.options import split_option
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Unpinned
 
@@ -137,16 +137,15 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
 
 def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
     options = dict(split_option(spec.machine.boot_options)) if spec.machine.boot_options else {}
-    strict = options.get("strict") == "on"
-    # qemu system/bootdevice.c get_boot_devices_list: one a line, and HALT behind them
-    boot_order = _DIRECT_BOOT_ORDER[:-1] + b"\nHALT\0" if strict else _DIRECT_BOOT_ORDER
-    order = NamedBlob(_BOOT_ORDER, boot_order, "boot.kind = direct")
+    orders: list[NamedBlob] = []
+    if isinstance(spec.boot, DirectBoot):
+        strict = options.get("strict") == "on"
+        # qemu system/bootdevice.c get_boot_devices_list: one a line, and HALT behind them
+        boot_order = _DIRECT_BOOT_ORDER[:-1] + b"\nHALT\0" if strict else _DIRECT_BOOT_ORDER
+        orders = [NamedBlob(_BOOT_ORDER, boot_order, "boot.kind = direct")]
     if any("bootindex" in device for device in spec.machine.devices):
-        order = NamedBlob(
-            _BOOT_ORDER,
-            Unpinned("a device has a bootindex, and QEMU was not asked for the boot order"),
-            "machine.devices",
-        )
+        unasked = Unpinned("a device has a bootindex, and QEMU was not asked for the boot order")
+        orders = [NamedBlob(_BOOT_ORDER, unasked, "machine.devices")]
     roots: tuple[NamedBlob, ...] = ()
     if any("pxb" in device for device in spec.machine.devices):
         unknown = Unpinned("a device adds PCI roots, and QEMU was not asked how many")
@@ -164,5 +163,5 @@ def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
         # qemu hw/nvram/fw_cfg.c fw_cfg_bootsplash: u16, little-endian
         blob = (int(time[:9]) & 0xFFFF).to_bytes(2, "little")
         wait = (NamedBlob("etc/boot-menu-wait", blob, "machine.boot_options"),)
-    found = {blob.name: blob for blob in (*roots, menu, *wait, order, *given)}
+    found = {blob.name: blob for blob in (*roots, menu, *wait, *orders, *given)}
     return tuple(found[name] for name in MEASURED_FW_CFG if name in found)

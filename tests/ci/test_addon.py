@@ -19,7 +19,7 @@ from mrtd.launch.spec import LaunchSpec, read_spec, read_spec_file
 from mrtd.registers import RegisterName, Target
 from tests.boots import BOOT_TIMEOUT, Boots, Scenario, scenario_spec
 from tests.conftest import DebianParts
-from tests.images import Images
+from tests.disk_images import Images
 
 # the kernel's IMA measures what is run, into PCR 10
 COMPARED = (*range(10), *range(11, 16))

@@ -18,7 +18,7 @@ from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import ZERO, Exact, RegisterName, Sha384, Target
 from tests.boots import Booted, Boots
 from tests.conftest import DebianParts
-from tests.images import Images
+from tests.disk_images import Images
 
 pytestmark = pytest.mark.boot
 

@@ -16,7 +16,7 @@ from ci.system import find_program
 from fixtures.bzimage import build_bzimage
 from mrtd.errors import MalformedKernel
 from mrtd.launch.spec import DiskBoot, read_spec_file
-from tests.images import Images
+from tests.disk_images import Images
 
 # Between them they take every tool: FAT, GPT, ext4, squashfs, verity.
 EVERY_TOOL = ("verity", "easyenclave-small")

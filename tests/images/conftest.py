@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import _part, require_tool
+from tests.conftest import debian_part, require_tool
 from tests.images.lab import ImageLab, Programs
 from tests.lab.registry import Registry, registry
 from tests.lab.signing_server import SigningServer
@@ -14,7 +14,7 @@ from tests.lab.signing_server import SigningServer
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     """cosign and skopeo of sid, and keys that cosign has made."""
-    cosign, skopeo = _part("cosign-sid"), _part("skopeo-sid")
+    cosign, skopeo = debian_part("cosign-sid"), debian_part("skopeo-sid")
     return Programs.make(
         cosign.file("usr/bin/cosign"), skopeo.file("skopeo"), tmp_path_factory.mktemp("keys")
     )

@@ -10,7 +10,7 @@ import pytest
 from mrtd.images.outcome import SignatureOutcome, Signed
 from mrtd.images.reference import ImageReference
 from mrtd.images.signing import attest, sign_keyless
-from tests.conftest import _part, require_tool
+from tests.conftest import debian_part, require_tool
 from tests.images.lab import IDENTITY, ImageLab
 from tests.release.policy.guest import IDENTITY as ANOTHER
 from tests.release.policy.guest import Rendered, images_toml
@@ -102,7 +102,7 @@ def test_a_registry_that_is_down_is_no_answer(lab: ImageLab) -> None:
 
 @pytest.mark.parametrize("name", ["cosign", "sigstore-go-verification"])
 def test_a_bundle_in_the_guest(lab: ImageLab, name: str) -> None:
-    sigstore_go = _part("sigstore-go-sid").file("usr/bin/sigstore-go-verification")
+    sigstore_go = debian_part("sigstore-go-sid").file("usr/bin/sigstore-go-verification")
     guest = Guest(lab, lab.programs.cosign if name == "cosign" else sigstore_go, name)
     image, other = lab.push(), lab.push(tag="v2", text=b"another")
     sign_keyless(lab.cosign, image, lab.oidc, lab.sigstore)

@@ -242,17 +242,18 @@ EXAMPLE = LaunchSpec(
 def test_our_own_command_line_reads_back(tmp_path: Path) -> None:
     for name in ("OVMF.fd", "vmlinuz", "initrd.img", "disk.img"):
         (tmp_path / name).write_bytes(b"")
+    disk = Disk(name="disk0", path=str(tmp_path / "disk.img"), format="raw")
     words = [
         "qemu-system-x86_64",
         *machine_arguments(EXAMPLE, target=Target.CC, dump=False),
-        *host_resources(EXAMPLE, {"disk0": tmp_path / "disk.img"}),
+        *host_resources(replace(EXAMPLE, disks=(disk,)), tmp_path),
         *boot_arguments(EXAMPLE, tmp_path, tmp_path),
     ]
     boot = DirectBoot(kernel=str(tmp_path / "vmlinuz"), initrd=str(tmp_path / "initrd.img"),
                       cmdline=EXAMPLE.direct.cmdline)  # fmt: skip
     expected = replace(
         EXAMPLE, firmware=Firmware(path=str(tmp_path / "OVMF.fd")), boot=boot,
-        disks=(Disk(name="disk0", path=str(tmp_path / "disk.img"), format="raw"),),
+        disks=(disk,),
     )  # fmt: skip
     for data in (shlex.join(words).encode(), "".join(f"{w}\0" for w in words).encode()):
         found = read_command_line(data, origin="line", host=HOST)

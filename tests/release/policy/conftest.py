@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import _part
+from tests.conftest import debian_part
 from tests.release.policy.guest import Rendered
 
 
 @pytest.fixture(scope="session")
 def skopeo() -> Path:
     """Skopeo of sid, which verifies signatures."""
-    return _part("skopeo-sid").file("skopeo")
+    return debian_part("skopeo-sid").file("skopeo")
 
 
 @pytest.fixture(scope="session")
 def patched_skopeo() -> Path:
     """Skopeo of bookworm, where Debian has patched that out."""
-    return _part("skopeo-bookworm").file("skopeo")
+    return debian_part("skopeo-bookworm").file("skopeo")
 
 
 @pytest.fixture

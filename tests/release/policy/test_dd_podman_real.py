@@ -13,7 +13,7 @@ import pytest
 from mrtd.images.reference import ImageReference, Repository
 from mrtd.images.signing import SigningKey
 from mrtd.images.skopeo import Skopeo
-from tests.conftest import _part, require_tool
+from tests.conftest import debian_part, require_tool
 from tests.lab.guest_root import GuestRoot, namespaces
 from tests.lab.registry import registry
 from tests.release.policy.guest import Rendered, images_toml, skopeo_key, write_layout
@@ -56,7 +56,7 @@ def guest(skopeo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
     if unshare is None:
         pytest.skip("no mount namespace can be made here (root, or user namespaces)")
     folder = tmp_path_factory.mktemp("guest")
-    busybox = _part("busybox-trixie").file("usr/bin/busybox")
+    busybox = debian_part("busybox-trixie").file("usr/bin/busybox")
     private, public = skopeo_key(skopeo, folder, PASSWORD)
     tool, key = Skopeo.find(skopeo), SigningKey(private.decode(), PASSWORD)
     with registry(require_tool("registry"), folder / "registry") as running:
@@ -81,7 +81,7 @@ def guest(skopeo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gu
         assert rendered.render(text) == 0
         workload = (rendered.policy / "podman-bootstrap" / "workload.json").read_bytes()
         (folder / "bootstrap").write_text(json.loads(workload)["cmd"][3], encoding="utf-8")
-        root = GuestRoot(unshare, _part("podman-sid").folder, busybox, folder)
+        root = GuestRoot(unshare, debian_part("podman-sid").folder, busybox, folder)
         yield Guest(root, running.host, ours, unsigned, third)
 
 

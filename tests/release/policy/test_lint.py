@@ -18,7 +18,7 @@ from mrtd.images.settings import read_images
 from release.cli import main
 from release.policy_command import _of_lint
 from release.policy_lint import LintRequest, lint
-from tests.conftest import _part
+from tests.conftest import debian_part
 from tests.lab.guest_root import namespaces
 from tests.release.policy.guest import DIGEST, Rendered, images_toml
 
@@ -216,7 +216,7 @@ exec {unshare} sh -c 'mount -t tmpfs tmpfs /dev/shm; exec "$@"' sh {root}/podman
 
 
 def test_podman_itself_is_asked(tmp_path: Path) -> None:
-    unshare, part = namespaces(), _part("podman-sid")
+    unshare, part = namespaces(), debian_part("podman-sid")
     if unshare is None:
         pytest.skip("no mount namespace can be made here (root, or user namespaces)")
     root = part.folder.resolve()

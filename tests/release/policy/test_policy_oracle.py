@@ -13,7 +13,7 @@ from mrtd.images.cosign import Cosign
 from mrtd.images.reference import ImageReference, Repository
 from mrtd.images.signing import SigningKey, sign_key
 from mrtd.images.skopeo import Admitted, Rejected, Skopeo
-from tests.conftest import _part, require_tool
+from tests.conftest import debian_part, require_tool
 from tests.lab.registry import Registry, registry
 from tests.release.policy.guest import Rendered, images_toml, skopeo_key, write_layout
 
@@ -170,7 +170,7 @@ def test_a_repository_below_another_has_its_own_keys(
 def test_cosign_signs_what_the_policy_admits(
     published: Published, policy: Path, tmp_path: Path
 ) -> None:
-    cosign = Cosign.find(_part("cosign-sid").file("usr/bin/cosign"))
+    cosign = Cosign.find(debian_part("cosign-sid").file("usr/bin/cosign"))
     layout = tmp_path / "layout"
     digest = write_layout(layout, text="by cosign")
     published.skopeo.push(layout, published.ours.repository, "by-cosign")

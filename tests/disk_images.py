@@ -1,6 +1,6 @@
 """Disk images that tests share: each is built once in a session, in whatever worker.
 
-A ``conftest.py`` makes the fixture known with ``from tests.images import images``.
+A ``conftest.py`` makes the fixture known with ``from tests.disk_images import images``.
 """
 
 from __future__ import annotations
