@@ -90,7 +90,7 @@ class Chain:
         target: who takes the measurements.
         recorder: the events so far.
         machine: facts of the machine.
-        entry: the boot loader's entry that is taken; None for its default.
+        entry: the boot loader's entry that is taken; None for its default, and once one took it.
         partition: number of the partition that the ESP is; None if it is not known.
         kernel: what the kernel that ended the chain says of itself; None so far.
         cmdline: its command line; None if it is not known.

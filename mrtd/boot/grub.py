@@ -28,6 +28,7 @@ _CONFIG: Final = 2  # OBJ_TYPE_CONFIG
 _FIRST_CC: Final = (2, 12)  # GRUB commit 4c76565b6: EFI_CC_MEASUREMENT_PROTOCOL
 _PEIMAGE: Final = "grub.peimage"
 _AFTER: Final = (4, 8, 9)
+_NO_TD_LOG: Final = "what GRUB measures in a TD: no log of TDX hardware confirms it"
 
 
 def start_grub(chain: Chain, image: Image, programs: dict[str, str]) -> None:
@@ -104,9 +105,11 @@ class _Grub:
         self.start(chosen)
 
     def choose(self, entries: list[GrubCommand]) -> GrubCommand | str:
-        wanted = self.chain.entry or self.variables.get("default", "0")
-        if self.chain.entry is None and not self.variables.get("timeout", "").isdigit():
+        told = self.chain.entry
+        wanted = told or self.variables.get("default", "0")
+        if told is None and not self.variables.get("timeout", "").isdigit():
             return "its menu waits for a person: no timeout is set, so say boot.entry"
+        self.chain.entry = None
         titled = [e for e in entries if e.words[1:2] == (wanted,)]
         if len(titled) == 1:
             return titled[0]
@@ -222,6 +225,7 @@ class _Grub:
             self.chain.recorder.measure(
                 pcr, EventType.EV_IPL, content, text, Origin(source, where),
                 data=text.encode() + b"\0",
+                unconfirmed=_NO_TD_LOG if self.chain.target is Target.CC else "",
             )  # fmt: skip
 
     def give_up_at(self, problem: NotDerived) -> None:

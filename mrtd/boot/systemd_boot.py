@@ -57,6 +57,7 @@ def start_systemd_boot(chain: Chain, image: Image, info: LoaderInfo) -> None:
         measure_smbios(chain, through_cc=row.cc_tagged)
     entries = read_entries(image.files)
     chosen = choose(entries, chain.entry or read_loader_conf(text).get("default", ""))
+    chain.entry = None
     if isinstance(chosen, str):
         chain.unknown(_CHOICE, f"{name}: {chosen}", name)
         return

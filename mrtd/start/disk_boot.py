@@ -71,6 +71,12 @@ def disk_boot(
             chain.unknown((4, 5), reason, f"disk {before}")
         path, arguments = _what_boots(boot, option)
         chain.run_file(esp.files, path, InputName.BOOT_LOADER, arguments)
+        if chain.ended and chain.entry is not None:
+            raise SpecError(
+                f"{boot.entry!r} is an entry of a boot loader, and none is started",
+                origin="launch spec", field="boot.entry",
+                hint="a UKI that the firmware starts takes its profile from boot.cmdline: '@1'",
+            )  # fmt: skip
         options = _options(spec, boot, firmware, found)
         if esp.files.exists(_SAVED):
             options = Unpinned(f"the ESP has {_SAVED}, from which this firmware restores variables")

@@ -133,3 +133,20 @@ def test_parts_of_a_version_that_are_not_given_match_any(
     same: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     assert same_version(wanted, found) is same
+
+
+@pytest.mark.parametrize(
+    ("version", "patched"),
+    [
+        ("7.2.15", True), ("7.2.16", False), ("7.2.22", False), ("8.1.5", True), ("8.2.8", True),
+        ("8.2.9", False), ("9.0.4", True), ("9.1.2", True), ("9.1.3", False), ("9.2.0", True),
+        ("9.2.1", False), ("10.0.0", False), ("11.1.3", False),
+    ],
+)  # fmt: skip
+def test_which_qemu_patches_what_is_no_linux_kernel(
+    version: str,
+    patched: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    """Commit 57e2cc9abf5d and its backports; 7.2.22 and 11.1.3 booted a UKI (``tests/ci``)."""
+    row = header_patched(version, confidential=False, named_blobs=False, linux=False)
+    assert row.patched is patched

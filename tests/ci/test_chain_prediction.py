@@ -8,14 +8,17 @@ shim and GRUB, a kernel with a boot option, with and without Secure Boot; and UK
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from ci.spec_text import spec_text
 from mrtd.cli.main import main
 from mrtd.derive import Derivation
 from mrtd.disk import open_disk, open_esp
 from mrtd.document import encode, to_document
+from mrtd.errors import SpecError
 from mrtd.eventlog import Event, EventType
 from mrtd.eventlog.tcg2 import read_log
+from mrtd.launch.spec import DiskBoot
 from mrtd.measure import MeasureOptions, measure
 from mrtd.registers import Exact, RegisterName, Target, Unpinned
 from tests.boots import Booted, Boots, Scenario, scenario_spec
@@ -117,3 +120,12 @@ def test_another_disk_than_expected_is_explained(
     arguments = ["explain", "--expect", str(folder / "launch.toml"), "--target", "tpm"]
     assert main([*arguments, "--qemu", "none", str(folder / "log")]) == 1
     assert "unexplained" in capsys.readouterr().out
+
+
+def test_an_entry_that_no_loader_takes_is_refused(images: Images, debian: DebianParts) -> None:
+    spec = scenario_spec(images.scenario("uki-257", debian.ovmf_2025_02))
+    assert isinstance(spec.boot, DiskBoot)
+    spec = replace(spec, boot=replace(spec.boot, entry="other"))
+    options = MeasureOptions(target=Target.CC, ask_qemu=False)
+    with pytest.raises(SpecError, match="none is started"):
+        measure(spec, debian.ovmf_2025_02.parent, options)
