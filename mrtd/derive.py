@@ -350,7 +350,12 @@ def _kernel_events(
             target=target,
             initrd_where="" if initrd is None else initrd.name,
         )
-    return (*stub, *exit_boot_services(target, firmware.profile))
+    flushed = False
+    if spec.disks:
+        from mrtd.start.exit_flush import exit_flushed  # noqa: PLC0415 - reads disks
+
+        flushed = exit_flushed(spec, inputs, firmware.profile)
+    return (*stub, *exit_boot_services(target, firmware.profile, flushed=flushed))
 
 
 def _load_options(boot: DirectBoot, firmware: Firmware) -> bytes:

@@ -78,8 +78,8 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
         window_avoids_reserved: whether its 64-bit PCI window moves below reserved e820 ranges.
         pei_volume_as_built: whether the measured PEI volume is the one in the image (else its
             modules have written to it before it is measured).
-        exit_retried: whether ExitBootServices fails once and is called again where the firmware
-            can save its variables to a FAT file system.
+        exit_flushes: whether ExitBootServices flushes every FAT volume before it compares memory
+            maps, and so fails once where that changes them (`mrtd.qemu.exit_flush`).
         source: where the rules come from.
     """
 
@@ -96,7 +96,7 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
     window_max_phys_bits: int
     window_avoids_reserved: bool
     pei_volume_as_built: bool
-    exit_retried: bool
+    exit_flushes: bool
     source: str
 
     @property
@@ -147,7 +147,7 @@ _A_202211: Final = FirmwareProfile(
     window_max_phys_bits=47,
     window_avoids_reserved=False,
     pei_volume_as_built=False,
-    exit_retried=False,
+    exit_flushes=False,
     source="TdTcg2Dxe is in IntelTdxX64 only; tpm: logs of Debian 2022.11",
 )
 _A_202302: Final = replace(
@@ -202,10 +202,17 @@ _A_202605: Final = replace(
     _A_202508,
     name="edk2-202605",
     first=202605,
-    last=202608,
+    last=202605,
     pei_volume_as_built=True,
-    exit_retried=True,
-    source="as edk2-202508 in a TD; tpm: logs of Debian 2026.08, 8 disk boots among them",
+    source="as edk2-202508 in a TD; source reading only",
+)
+_A_202608: Final = replace(
+    _A_202605,
+    name="edk2-202608",
+    first=202608,
+    last=202608,
+    exit_flushes=True,
+    source="edk2 pull request 12704 (FAT volumes are flushed); tpm: logs of Debian 2026.08",
 )
 
 _NO_LOG_B: Final = "IntelTdxX64 build: no log of TDX hardware confirms it"
@@ -238,6 +245,7 @@ PROFILES: Final = (
     _A_202505,
     _A_202508,
     _A_202605,
+    _A_202608,
     _inteltdx(
         _A_202211,
         "before fb91d6cbd0 and e0dcfb31fb: boot variables and separators go elsewhere",
@@ -249,12 +257,12 @@ PROFILES: Final = (
     _inteltdx(_A_202505, "as OvmfPkgX64"),
     _inteltdx(_A_202508, "as OvmfPkgX64"),
     _inteltdx(
-        replace(_A_202605, last=202605),
+        _A_202605,
         "edk2 03a07cb0f5 moved UiApp and BootManagerMenuApp out of a TD's reach",
         boot_apps=(),
     ),
     _inteltdx(
-        replace(_A_202605, name="edk2-202608", first=202608),
+        _A_202608,
         "edk2 pull request 12707 brought BootManagerMenuApp back",
         boot_apps=(BOOT_MENU_HIDDEN,),
     ),

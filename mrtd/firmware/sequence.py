@@ -94,17 +94,18 @@ def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Ta
 
 
 def exit_boot_services(
-    target: Target, profile: FirmwareProfile, *, writes: bool = False
+    target: Target, profile: FirmwareProfile, *, flushed: bool = False
 ) -> EventLog:
     """The actions of ExitBootServices: it is called, and succeeds or is called again.
 
     Args:
         target: who takes the measurements.
         profile: what the firmware does.
-        writes: whether the firmware finds a FAT file system that it can write its variables to.
+        flushed: whether the machine has a disk whose flush changes the memory map
+            (`mrtd.qemu.exit_flush`).
     """
     rule = Origin(InputName.PROFILE, profile.name)
-    retried = writes and profile.exit_retried
+    retried = flushed and profile.exit_flushes
     texts = (_EXIT, *((_EXIT_FAILED, _EXIT) if retried else ()), _EXIT_SUCCEEDED)
     doubt = _NO_LOG_OF_RETRY if retried and target is Target.CC else ""
     actions = (_action(text, 5, target, rule) for text in texts)

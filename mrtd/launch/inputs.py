@@ -12,7 +12,7 @@ import msgspec
 
 from mrtd.errors import SpecError
 from mrtd.launch.background import Background
-from mrtd.launch.spec import DirectBoot, DiskBoot, LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.registers import Sha384
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class LoadedFile(msgspec.Struct, frozen=True):
         return InputFile(self.key, self.name, len(self.data), Sha384.of(self.data))
 
 
-class BootDisk(msgspec.Struct, frozen=True):
-    """The disk that boots: where its image is, and in which format."""
+class DiskImage(msgspec.Struct, frozen=True):
+    """A disk of the launch: what devices call it, where its image is, and in which format."""
 
+    name: str
     path: Path
     format: Literal["raw", "qcow2"]
 
@@ -83,7 +84,7 @@ class LaunchInputs(msgspec.Struct, frozen=True):
     acpi_loader: LoadedFile | None
     smbios: LoadedFile | None
     initrd_size: int | None
-    _boot_disk: BootDisk | None
+    _disks: tuple[DiskImage, ...]
     _initrd: Background[InputFile] | None
     _described: Background[tuple[InputFile, ...]]
 
@@ -94,13 +95,14 @@ class LaunchInputs(msgspec.Struct, frozen=True):
             raise SpecError("no kernel is given", origin="launch spec", field="boot.kernel")
         return self.loaded_kernel
 
-    def open_boot_disk(self) -> AbstractContextManager[OpenDisk]:
-        """Open the disk that boots. Raises `InputError` for one that cannot be read."""
+    def open_disk(self, name: str) -> AbstractContextManager[OpenDisk]:
+        """Open a disk. Raises `InputError` for one that is not there or cannot be read."""
         from mrtd.disk import open_disk  # noqa: PLC0415 - only launches with a disk need it
 
-        if self._boot_disk is None:
-            raise SpecError("no disk boots", origin="launch spec", field="boot.disk")
-        return open_disk(self._boot_disk.path, self._boot_disk.format)
+        for disk in self._disks:
+            if disk.name == name:
+                return open_disk(disk.path, disk.format)
+        raise SpecError(f"none is called {name!r}", origin="launch spec", field="disks")
 
     @property
     def initrd(self) -> InputFile | None:
@@ -160,7 +162,7 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
         acpi_loader=loader,
         smbios=smbios,
         initrd_size=size,
-        _boot_disk=_boot_disk(spec, folder),
+        _disks=tuple(DiskImage(d.name, folder / d.path, d.format) for d in spec.disks),
         _initrd=initrd,
         _described=Background(lambda: tuple(file.described() for file in files)),
     )
@@ -199,17 +201,6 @@ def with_blobs(shared: LaunchInputs, spec: LaunchSpec, folder: Path) -> LaunchIn
         smbios=blobs.get("smbios.measured"),
         _described=Background(described),
     )
-
-
-def _boot_disk(spec: LaunchSpec, folder: Path) -> BootDisk | None:
-    if not isinstance(spec.boot, DiskBoot):
-        return None
-    name = spec.boot.disk
-    found = next((disk for disk in spec.disks if disk.name == name), None)
-    if found is None:
-        raise SpecError(f"names no disk of [[disks]]: {name!r}", origin="launch spec",
-                        field="boot.disk")  # fmt: skip
-    return BootDisk(folder / found.path, found.format)
 
 
 def read_file(path: Path, *, key: str, hint: str | None = None) -> bytes:

@@ -10,6 +10,7 @@ from mrtd.errors import MalformedKernel
 from mrtd.eventlog import EventLog, InputName, Origin
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.registers import Target, Unpinned
+from mrtd.start.exit_flush import exit_flushed
 from mrtd.start.facts import machine_facts
 from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
 
@@ -72,7 +73,12 @@ def direct_boot(
         image=None,
         before_image=(),
         options=None,
-        events=(*events, *exit_boot_services(target, firmware.profile)),
+        events=(
+            *events,
+            *exit_boot_services(
+                target, firmware.profile, flushed=exit_flushed(spec, inputs, firmware.profile)
+            ),
+        ),
         kernel=chain.kernel or UNKNOWN_KERNEL,
         header=PLAIN_HEADER,
         cmdline=chain.cmdline,

@@ -17,6 +17,7 @@ from mrtd.firmware.boot_options import BootOption, BootVariable
 from mrtd.firmware.guids import SHELL
 from mrtd.firmware.sequence import exit_boot_services
 from mrtd.registers import Target, Unpinned
+from mrtd.start.exit_flush import exit_flushed
 from mrtd.start.facts import machine_facts
 from mrtd.start.machine_devices import BootDevices, boot_devices
 from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
@@ -50,7 +51,7 @@ def disk_boot(
         InputError: the disk, or a program on it, is malformed; or Secure Boot refuses it.
     """
     found = boot_devices(spec)
-    with inputs.open_boot_disk() as disk:
+    with inputs.open_disk(boot.disk) as disk:
         where = f"disk {boot.disk}"
         esp = _esp(disk, where)
         option = _first_option(firmware, boot, esp.guid)
@@ -87,7 +88,9 @@ def disk_boot(
         options=options,
         events=(
             *events,
-            *exit_boot_services(target, firmware.profile, writes=_writable(spec, boot)),
+            *exit_boot_services(
+                target, firmware.profile, flushed=exit_flushed(spec, inputs, firmware.profile)
+            ),
         ),
         kernel=chain.kernel or UNKNOWN_KERNEL,
         header=PLAIN_HEADER,
@@ -177,11 +180,6 @@ def _options(
 def _has_shell(firmware: Firmware) -> bool:
     """Whether the build has a shell: those with Secure Boot often have none."""
     return firmware.volumes is None or SHELL in bytes(firmware.volumes[1])
-
-
-def _writable(spec: LaunchSpec, boot: DiskBoot) -> bool:
-    """Whether the firmware can write to the ESP that it boots from."""
-    return not any(disk.readonly for disk in spec.disks if disk.name == boot.disk)
 
 
 def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:

@@ -54,7 +54,7 @@ def known(*devices: str) -> BootDevices:
     [
         ("edk2-202502", ["a86aca8abe40b92c", "23ada07f5261f12f", "b2e2a1b3202eb132",
                          "f0fb2cdcc47bf204"]),
-        ("edk2-202605", ["a97633e993e95c2d", "5068e6a9ded2a1c3", "dd424f2eeb35f3e8",
+        ("edk2-202608", ["a97633e993e95c2d", "5068e6a9ded2a1c3", "dd424f2eeb35f3e8",
                          "b2e2a1b3202eb132", "af47986215d18083"]),
     ],
 )  # fmt: skip
