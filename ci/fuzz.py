@@ -20,11 +20,11 @@ from typing import Final
 
 from ci import fuzz_disk
 from ci.fuzz_boot import BOOT_TARGETS
+from ci.fuzz_launch import LAUNCH_TARGETS
 from ci.fuzz_target import FuzzTarget
 from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
-from fixtures.domains import MANY, build_domain
 from fixtures.quotes import build_quote
 from fixtures.tdvf import build_tdvf
 from fixtures.varstore import GLOBAL, Variable, build_varstore
@@ -48,8 +48,6 @@ from mrtd.firmware.volumes import unpack_firmware
 from mrtd.images.health import read_health
 from mrtd.images.podman import read_containers
 from mrtd.images.settings import read_images
-from mrtd.launch.machines import HostFacts, read_command_line, read_domain
-from mrtd.launch.spec import read_spec
 from mrtd.reference import read_statement
 from mrtd.reference.strict_json import read_json
 from mrtd.registers import ZERO, RegisterName, Target
@@ -124,10 +122,6 @@ def _acpi(data: bytes) -> None:
     measured_files(derive_loader(data, origin="fuzz"), origin="fuzz")
 
 
-def _text(data: bytes) -> None:
-    read_spec(data.decode("utf-8", "replace"), origin="fuzz")
-
-
 def _images(data: bytes) -> None:
     read_images(data.decode("utf-8", "replace"), origin="fuzz")
 
@@ -144,14 +138,6 @@ def _bundle(data: bytes) -> None:
 @cache
 def _sigstore() -> LateSigstore:
     return LateSigstore(load_trust_root())
-
-
-def _domain(data: bytes) -> None:
-    read_domain(data, origin="fuzz", host=_HOST)
-
-
-def _command_line(data: bytes) -> None:
-    read_command_line(data, origin="fuzz", host=_HOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,28 +217,7 @@ tags = ["v1"]
 """
 _JWKS: Final = b'{"keys":[{"kty":"RSA","kid":"a","n":"' + b"_" * 342 + b'8","e":"AQAB"}]}'
 
-_HOST: Final = HostFacts(version="10.1", boot_disk="d", disk_formats={"d": "raw"})
-_COMMAND_LINE: Final = b"""\
-qemu -nodefaults -machine q35,hpet=off -m 4G -smp 2,sockets=2 -cpu host,phys-bits=46 \\
- -bios OVMF.fd -drive if=none,id=d,file=a,format=raw -device virtio-blk-pci,drive=d,bootindex=1 \\
- -blockdev '{"driver":"raw","node-name":"e","file":{"driver":"file","filename":"b"}}' \\
- -device '{"driver":"ide-cd","drive":"e"}' -object tdx-guest,id=t -serial stdio -numa node
-"""
 _IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
-_SPEC: Final = b"""\
-schema = "mrtd.launch/1"
-[vmm]
-kind = "qemu"
-version = "10.1.0"
-[machine]
-memory = "2 GiB"
-vcpus = 2
-[firmware]
-path = "OVMF.fd"
-[boot]
-kind = "direct"
-kernel = "vmlinuz"
-"""
 
 _IMAGES: Final = b"""\
 schema = "mrtd.images/1"
@@ -276,14 +241,13 @@ _BUNDLE: Final = encode_bundle(
 )
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
     **BOOT_TARGETS,
+    **LAUNCH_TARGETS,
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
-    "command-line": FuzzTarget(_command_line, (_COMMAND_LINE,)),
     "device-path": FuzzTarget(
         lambda data: str(read_device_path(data, origin="fuzz", error=MalformedEventLog)),
         (b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\1\x7f\xff\4\0",),
     ),
-    "domain": FuzzTarget(_domain, (build_domain(), build_domain(devices=MANY, direct=True))),
     "event-body": FuzzTarget(_body, _body_seeds()),
     "disk-fat": FuzzTarget(fuzz_disk.fuzz_fat, fuzz_disk.FAT_SEEDS),
     "disk-gpt": FuzzTarget(fuzz_disk.fuzz_gpt, fuzz_disk.GPT_SEEDS),
@@ -325,7 +289,6 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         lambda data: decode_bundle_body(data, limit=1 << 20),
         (b"\x05\x10hello", b"\xff\x06\0\0sNaPpY", b"{}"),
     ),
-    "spec": FuzzTarget(_text, (_SPEC,)),
     "statement": FuzzTarget(
         lambda data: read_statement(data, origin="fuzz"),
         tuple(

@@ -33,42 +33,49 @@ from release.publish import Trail
 OUT: Final = Path("release-out") / "image"
 _WIDTH: Final = 80
 _ABOUT: Final = """\
-An image of ours is another's, by digest, with one layer of npm packages and files.
+An image of ours is another's, by digest, with one layer of npm packages and
+files.
 
-  python -m release image lock images/ollama-openclaw     names -> digests, lock.json
-  python -m release image build images/ollama-openclaw    an OCI layout of those
-  python -m release image publish --tag v1.2.3 \\          push, sign twice, attest the
-      --guest-policy guest-policy --public-key K.pub       SBOM, verify three ways
+  names -> digests, lock.json
+    python -m release image lock images/ollama-openclaw
+  an OCI layout of those
+    python -m release image build images/ollama-openclaw
+  push, sign twice, attest the SBOM, verify three ways
+    python -m release image publish --tag v1.2.3 \\
+        --guest-policy guest-policy --public-key K.pub
 
-publish is push, sign and verify in this order. Each looks first whether it is done:
-after an error, run the same command again. docs/images.md explains all of it.
+publish is push, sign and verify in this order. Each looks first whether it is
+done: after an error, run the same command again. docs/images.md explains all
+of it.
 
-The release key is in COSIGN_PRIVATE_KEY and its password in COSIGN_PASSWORD; tokens
-come from the environment. None of them is ever an argument, or in a message.
+The release key is in COSIGN_PRIVATE_KEY and its password in COSIGN_PASSWORD;
+tokens come from the environment. None of them is ever an argument, or in a
+message.
 """
 _LOCK: Final = """\
-Asks the base image's registry and npm what the names in image.toml stand for, and
-writes lock.json beside it: commit it. Nothing is downloaded but metadata, no script of
-a package is run.
+Asks the base image's registry and npm what the names in image.toml stand for,
+and writes lock.json beside it: commit it. Nothing is downloaded but metadata,
+no script of a package is run.
 """
 _BUILD: Final = """\
-Takes what lock.json names and nothing else; the same recipe and lock give the same
-digest anywhere (with the same zlib). No Docker engine, no root. Writes layout/,
-image.json and sbom.cdx.json.
+Takes what lock.json names and nothing else; the same recipe and lock give the
+same digest anywhere (with the same zlib). No Docker engine, no root. Writes
+layout/, image.json and sbom.cdx.json.
 """
 _PUSH: Final = """\
-Pushes what build made, byte for byte, under a tag; a tag that names another image is
-refused. Also makes the tag unsigned-control: an image that is never signed, so that
-verify can see that it is refused.
+Pushes what build made, byte for byte, under a tag; a tag that names another
+image is refused. Also makes the tag unsigned-control: an image that is never
+signed, so that verify can see that it is refused.
 """
 _SIGN: Final = """\
-Signs the index and the image of every platform, as this workflow (a Sigstore bundle)
-and with the release key (what podman reads), and attests the SBOM.
+Signs the index and the image of every platform, as this workflow (a Sigstore
+bundle) and with the release key (what podman reads), and attests the SBOM.
 """
 _VERIFY: Final = """\
-Three ways: cosign with the workflow's identity, cosign with the release key, and
-skopeo under the guest's policy, platform by platform. The base image and the unsigned
-control have to be refused. exit codes: 0 all is well, 1 it is not, 3 nobody knows.
+Three ways: cosign with the workflow's identity, cosign with the release key,
+and skopeo under the guest's policy, platform by platform. The base image and
+the unsigned control have to be refused. exit codes: 0 all is well, 1 it is
+not, 3 nobody knows.
 """
 
 

@@ -25,32 +25,38 @@ OUT: Final = Path("guest-policy")
 _WIDTH: Final = 80
 _SECONDS: Final = 60
 _ABOUT: Final = """\
-What may run in a guest is written in one file, images.toml: repositories of ours with
-the keys that sign them, and images of others by digest, each with a reason, an owner
-and an expiry date. Everything else is refused.
+What may run in a guest is written in one file, images.toml: repositories of
+ours with the keys that sign them, and images of others by digest, each with a
+reason, an owner and an expiry date. Everything else is refused.
 
-  python -m release policy render --out guest-policy     make the guest's files of it
-  python -m release policy render --check                are they what would be made?
-  python -m release policy lint guest-policy             what do they do, in sentences?
-  python -m release policy probe --podman PATH           does this podman verify at all?
+  make the guest's files of it
+    python -m release policy render --out guest-policy
+  are they what would be made?
+    python -m release policy render --check
+  what do they do, in sentences?
+    python -m release policy lint guest-policy
+  does this podman verify at all?
+    python -m release policy probe --podman PATH
 """
 _RENDER: Final = """\
-Files: policy.json and registries.d (what podman applies when it pulls), keys, dd-podman
-(the launcher: pull under the policy, compare the digest, start), and the workload
-podman-bootstrap for dd, which puts all of it in place. The same images.toml gives the
-same bytes. An exception that has expired is not rendered. With guest.enforce_workflow,
-a program is asked first whether it reads buildSignerURI.
+Files: policy.json and registries.d (what podman applies when it pulls), keys,
+dd-podman (the launcher: pull under the policy, compare the digest, start), and
+the workload podman-bootstrap for dd, which puts all of it in place. The same
+images.toml gives the same bytes. An exception that has expired is not
+rendered. With guest.enforce_workflow, a program is asked first whether it
+reads buildSignerURI.
 """
 _LINT: Final = """\
-skopeo (or podman) itself reads the policy, and is asked whether it verifies anything:
-some distributions' builds do not. exit codes: 0 nothing wrong (warnings do not count),
-1 errors, 2 it cannot be read, 3 no program could be asked.
+skopeo (or podman) itself reads the policy, and is asked whether it verifies
+anything: some distributions' builds do not. exit codes: 0 nothing wrong
+(warnings do not count), 1 errors, 2 it cannot be read, 3 no program could be
+asked.
 """
 _PROBE: Final = """\
-The program has to accept an image that is signed right and to refuse three that are not.
-No released podman can enforce which GitHub workflow signed an image (buildSignerURI):
-this says whether the one at hand can. exit codes: 0 it verifies, 1 it does not, 3 it
-could not be asked.
+The program has to accept an image that is signed right and to refuse three
+that are not. No released podman can enforce which GitHub workflow signed an
+image (buildSignerURI): this says whether the one at hand can. exit codes: 0 it
+verifies, 1 it does not, 3 it could not be asked.
 """
 
 
