@@ -47,6 +47,8 @@ def _text(data: bytes) -> None:
 
 LAUNCH_TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "command-line": FuzzTarget(_command_line, (_COMMAND_LINE,)),
-    "domain": FuzzTarget(_domain, (build_domain(), build_domain(devices=MANY, direct=True))),
+    "domain": FuzzTarget(
+        _domain, (build_domain(direct=True), build_domain(devices=MANY, direct=True))
+    ),
     "spec": FuzzTarget(_text, (_SPEC,)),
 }
