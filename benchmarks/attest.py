@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from mrtd.document import to_document
 from mrtd.launch.spec import read_spec_file
+from mrtd.launches import Measured, launch_of
 from mrtd.measure import MeasureOptions, measure
 from mrtd.reference import Release, ReleaseRef, encode_statement
 from mrtd.verifier.clock import Clock
 from release import refusals, selfcheck, statement
-from release.assemble import Measured, launch_of
 from release.instance import read_instance
 from release.job import Job, Trust
 from release.lifecycle import State, continued

@@ -30,11 +30,11 @@ _PROCESS_BOUND: Final = 1.5
 _MIB: Final = 1 << 20
 _MEMORY_BOUND: Final = 64 * _MIB  # and the size of the largest PE image
 _LARGE_INITRD: Final = 64 * _MIB  # what distributions build
-_NAMED: Final = 'profile = "edk2-202502"\nsecure_boot = false'
+NAMED: Final = 'profile = "edk2-202502"\nsecure_boot = false'
 _ADD_RECORD: Final = 128  # bytes that are hashed when a page is added
 _EXTEND_RECORDS: Final = 16 * (128 + 256)  # and when it is extended
 # what the installed `mrtd` script does
-_SCRIPT: Final = "import sys; from mrtd.cli.main import main; sys.exit(main())"
+SCRIPT: Final = "import sys; from mrtd.cli.main import main; sys.exit(main())"
 _PEAK: Final = """\
 import re, sys
 from mrtd.cli.main import main
@@ -89,9 +89,9 @@ def bench_process(example: Example, folder: Path, what: str) -> None:
     image = memoryview(example.files["OVMF.fd"])
     build = td_build(read_tdvf(image, origin="firmware"), PageOrder.PER_PAGE)
     inputs = [folder / name for name in ("OVMF.fd", "vmlinuz", "initrd.img")]
-    measure = [sys.executable, "-c", _SCRIPT, "measure", str(folder / "launch.toml")]
+    measure = [sys.executable, "-c", SCRIPT, "measure", str(folder / "launch.toml")]
     floor = [sys.executable, "-c", _FLOOR, str(record_bytes(build)), *map(str, inputs)]
-    ours, raw = best(lambda: _run([*measure, "--json"])), best(lambda: _run(floor))
+    ours, raw = best(lambda: run([*measure, "--json"])), best(lambda: run(floor))
     _report("mrtd measure", what, ours, raw, _PROCESS_BOUND)
     peak = _peak_memory(folder / "launch.toml")
     bound = _MEMORY_BOUND + len(example.files["vmlinuz"])
@@ -117,7 +117,7 @@ def _cases(example: Example) -> dict[str, Example]:
     if "[acpi]" not in text:
         text = text.replace("[boot]", '[acpi]\ntables = "acpi_tables.bin"\n\n[boot]', 1)
     named = re.sub(r"(?m)^profile = .*\n", "", text)
-    named = named.replace("[firmware]\n", f"[firmware]\n{_NAMED}\n", 1)
+    named = named.replace("[firmware]\n", f"[firmware]\n{NAMED}\n", 1)
     initrd = example.files["initrd.img"]
 
     def case(spec: str, ramdisk: bytes) -> Example:
@@ -134,7 +134,8 @@ def _cases(example: Example) -> dict[str, Example]:
     }
 
 
-def _run(command: Sequence[str]) -> None:
+def run(command: Sequence[str]) -> None:
+    """Run a program to its end; what it prints is dropped."""
     # No timeout: with one, subprocess polls for the end every 50 ms, and that would be timed.
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 

@@ -20,6 +20,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "respond": ("ci.respond_command", "launch a TD for a challenge, and answer it"),
     "appraise": ("ci.appraise_command", "verify the answer to a challenge"),
     "crosscheck": ("ci.crosscheck_command", "check a derivation against a launch"),
+    "addon": ("ci.addon_command", "launch a real image with the measuring agent in it"),
+    "images": ("ci.images.command", "build example disk images from Debian packages"),
     "doctor": ("ci.doctor", "say what this host lacks for launching TDs"),
 }
 _EPILOG: Final = """\

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,6 @@ class Attempt:
     report_data: bytes | None
     quote_service: QuoteService | None
     has_console: bool
-    disks: Mapping[str, Path]
 
     async def run(
         self, accel: str, progress: Progress, *, patience: float, note: str = ""
@@ -59,7 +57,7 @@ class Attempt:
         question = request(self.report_data)
         target = Target.CC if self.mode is Mode.TDX else Target.TPM
         machine = machine_arguments(self.spec, target=target, dump=False)
-        resources = host_resources(self.spec, self.disks)
+        resources = host_resources(self.spec, self.folder)
         async with AsyncExitStack() as stack:
             helper = stack.enter_context(janitor())
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mrtd-launch-")))

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from mrtd.errors import SpecError
-from mrtd.launch.spec import LaunchSpec
-from mrtd.qemu.devices import escape, parse_device, stand_ins
+from mrtd.launch.options import escape
+from mrtd.launch.spec import DirectBoot, Disk, DiskBoot, LaunchSpec, PayloadBoot
+from mrtd.qemu.devices import parse_device, stand_ins
 
 FIXED: Final = ("-display", "none", "-no-reboot", "-S", "-mon", "chardev=qmp,mode=control")
 TPM: Final = ("-tpmdev", "emulator,id=tpm0,chardev=tpm")
 
 CONNECTED: Final = frozenset({"qmp", "serial", "payload", "tpm"})
 """Character devices that the harness listens to; the others are inert."""
-
-_QCOW2: Final = b"QFI\xfb"
 
 
 def connections(ends: Mapping[str, socket.socket]) -> list[str]:
@@ -28,20 +27,21 @@ def connections(ends: Mapping[str, socket.socket]) -> list[str]:
     return arguments
 
 
-def host_resources(spec: LaunchSpec, disks: Mapping[str, Path]) -> list[str]:
-    """Back ends for what the spec's devices name: the given disks, and inert ones for the rest.
+def host_resources(spec: LaunchSpec, folder: Path) -> list[str]:
+    """Back ends for what the spec's devices name: its disks, and inert ones for the rest.
 
     A disk is opened read-only, below an overlay that QEMU makes in its temporary folder and unlinks
     at once: the guest may write, and the image stays as it is.
 
     Args:
         spec: the launch.
-        disks: image file by the name in the device's ``drive=``.
+        folder: what the paths of its disks are relative to.
 
     Raises:
         SpecError: an image is missing, or no device takes it.
     """
     arguments = []
+    disks = {disk.name: disk for disk in spec.disks}
     for option, value in _pairs(stand_ins(spec)):
         name = _value(value, "node-name" if option == "-blockdev" else "id")
         if name in disks or (option == "-chardev" and name in CONNECTED):
@@ -53,10 +53,12 @@ def host_resources(spec: LaunchSpec, disks: Mapping[str, Path]) -> list[str]:
         for key, value in parse_device(device).properties
         if key == "drive"
     }
-    for name, path in disks.items():
+    for name, disk in disks.items():
         if name not in named:
-            raise SpecError(f"no device has drive={name}", origin="launch", field="disks")
-        arguments += ["-drive", _overlaid(name, path)]
+            raise SpecError(
+                f"no device has drive={name}", origin="launch spec", field="machine.devices"
+            )
+        arguments += ["-drive", _drive(disk, _file(folder, disk.path, "disks.path"))]
     return arguments
 
 
@@ -64,7 +66,7 @@ def boot_arguments(spec: LaunchSpec, folder: Path, work: Path) -> Sequence[str]:
     """Firmware, kernel, initrd and command line; ``work`` takes a firmware put together here.
 
     Raises:
-        SpecError: a file of the spec is missing.
+        SpecError: a file of the spec is missing, or what boots cannot be launched here.
     """
     firmware = _file(folder, spec.firmware.path, "firmware.path")
     if spec.firmware.vars is not None:
@@ -74,22 +76,27 @@ def boot_arguments(spec: LaunchSpec, folder: Path, work: Path) -> Sequence[str]:
         whole.write_bytes(variables.read_bytes() + firmware.read_bytes())
         firmware = whole
     arguments = ["-bios", str(firmware)]
-    arguments += ["-kernel", str(_file(folder, spec.direct.kernel, "boot.kernel"))]
-    if spec.direct.initrd is not None:
-        arguments += ["-initrd", str(_file(folder, spec.direct.initrd, "boot.initrd"))]
-    if spec.direct.cmdline:
-        arguments += ["-append", spec.direct.cmdline]
+    match spec.boot:
+        case DirectBoot() as boot:
+            arguments += ["-kernel", str(_file(folder, boot.kernel, "boot.kernel"))]
+            if boot.initrd is not None:
+                arguments += ["-initrd", str(_file(folder, boot.initrd, "boot.initrd"))]
+            if boot.cmdline:
+                arguments += ["-append", boot.cmdline]
+        case DiskBoot():
+            pass  # the firmware finds what to start; `host_resources` gives it the disks
+        case PayloadBoot():
+            raise SpecError(
+                "td-shim is not launched here, only derived",
+                origin="launch spec",
+                field="boot.kind",
+            )
     return arguments
 
 
-def _overlaid(name: str, path: Path) -> str:
-    try:
-        with path.open("rb") as image:
-            kind = "qcow2" if image.read(len(_QCOW2)) == _QCOW2 else "raw"
-    except OSError as error:
-        raise SpecError(f"cannot be read: {error}", origin=str(path), field="disks") from error
-    file = escape(str(path.absolute()))
-    return f"if=none,id={escape(name)},file={file},format={kind},snapshot=on"
+def _drive(disk: Disk, path: Path) -> str:
+    kept = "readonly=on" if disk.readonly else "snapshot=on"
+    return f"if=none,id={escape(disk.name)},file={escape(str(path))},format={disk.format},{kept}"
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

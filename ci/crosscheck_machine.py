@@ -6,6 +6,9 @@ machine that was launched. The changes are said, since they move PCR 1 (the ACPI
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +28,7 @@ _HOST_RESOURCES: Final = frozenset({"drive", "netdev", "chardev", "guest-cid", "
 _OURS: Final = frozenset({"payload", "serial"})
 _STAND_IN: Final = "virtio-rng-pci"
 # They name a place in the machine, which the stand-in takes
+_SWITCHES: Final = frozenset({"multifunction", "disable-modern"})
 _KEPT: Final = ("id", "bus", "addr", "multifunction", "disable-legacy", "disable-modern")
 
 
@@ -58,13 +62,16 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
         changes.append(f"cpu {spec.machine.cpu} is {_CPU}: TCG has no host CPU")
     devices = []
     for text in machine.devices:
-        found = _without_host(text)
+        found = _without_host(text, given={disk.name for disk in spec.disks})
         devices.append(found)
         if found != text:
             changes.append(f"{parse_device(text).driver} is {_STAND_IN} in the same slot")
     added = [] if any(_name_of(text) == PORT_NAME for text in devices) else list(_CHANNEL)
     if not any(dict(parse_device(text).properties).get("chardev") == "serial" for text in devices):
         added.append(_CONSOLE)
+    if any(text.startswith("{") for text in devices):
+        parsed = [parse_device(text) for text in added]
+        added = [_as_json(device.driver, dict(device.properties)) for device in parsed]
     if added:
         changes.append("the ports for payload and console are added at the end")
     machine = replace(machine, devices=(*devices, *added))
@@ -75,14 +82,19 @@ def _name_of(text: str) -> str | None:
     return dict(parse_device(text).properties).get("name")
 
 
-def _without_host(text: str) -> str:
-    """The device, or its stand-in: to ACPI every virtio device in a slot looks the same."""
+def _without_host(text: str, *, given: AbstractSet[str]) -> str:
+    """The device, or its stand-in: to ACPI every virtio device in a slot looks the same.
+
+    ``given``: the disks of the spec, which a launch has.
+    """
     device = parse_device(text)
     pairs = dict(device.properties)
     needs = {
         name
         for name, value in pairs.items()
-        if name in _HOST_RESOURCES and not (name == "chardev" and value in _OURS)
+        if name in _HOST_RESOURCES
+        and not (name == "chardev" and value in _OURS)
+        and not (name == "drive" and value in given)
     }
     if not needs:
         return text
@@ -94,5 +106,14 @@ def _without_host(text: str) -> str:
             field="machine.devices",
             hint="launch it in TDX mode, or take evidence of a launch (--evidence)",
         )
-    kept = [f"{name}={pairs[name]}" for name in _KEPT if name in pairs]
-    return ",".join([_STAND_IN, *kept])
+    kept: dict[str, str] = {name: pairs[name] for name in _KEPT if name in pairs}
+    if text.startswith("{"):
+        return _as_json(_STAND_IN, kept)
+    return ",".join([_STAND_IN, *(f"{name}={value}" for name, value in kept.items())])
+
+
+def _as_json(driver: str, properties: Mapping[str, str]) -> str:
+    """A device in QEMU's JSON form: it makes those after all in the other form."""
+    values = {name: value == "on" if name in _SWITCHES else value
+              for name, value in properties.items()}  # fmt: skip
+    return json.dumps({"driver": driver, **values})

@@ -11,13 +11,17 @@ import argparse
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from ci import fuzz_disk
+from ci.fuzz_boot import BOOT_TARGETS
+from ci.fuzz_launch import LAUNCH_TARGETS
+from ci.fuzz_target import FuzzTarget
 from fixtures import reference
 from fixtures.acpi import build_tables
 from fixtures.bzimage import build_bzimage, win_certificate
@@ -41,7 +45,9 @@ from mrtd.firmware.acpi import derive_loader, derive_rsdp, measured_files
 from mrtd.firmware.tdvf import read_tdvf
 from mrtd.firmware.variables import read_variables
 from mrtd.firmware.volumes import unpack_firmware
-from mrtd.launch.spec import read_spec
+from mrtd.images.health import read_health
+from mrtd.images.podman import read_containers
+from mrtd.images.settings import read_images
 from mrtd.reference import read_statement
 from mrtd.reference.strict_json import read_json
 from mrtd.registers import ZERO, RegisterName, Target
@@ -72,14 +78,6 @@ with atheris.instrument_imports(include=["mrtd"]):
     import ci.fuzz
 ci.fuzz.fuzz_here(sys.argv[1], int(sys.argv[2]))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class FuzzTarget:
-    """A parser, and inputs that it accepts."""
-
-    parse: Callable[[bytes], object]
-    seeds: tuple[bytes, ...]
 
 
 def _body(data: bytes) -> None:
@@ -124,8 +122,8 @@ def _acpi(data: bytes) -> None:
     measured_files(derive_loader(data, origin="fuzz"), origin="fuzz")
 
 
-def _text(data: bytes) -> None:
-    read_spec(data.decode("utf-8", "replace"), origin="fuzz")
+def _images(data: bytes) -> None:
+    read_images(data.decode("utf-8", "replace"), origin="fuzz")
 
 
 def _bundle(data: bytes) -> None:
@@ -220,25 +218,30 @@ tags = ["v1"]
 _JWKS: Final = b'{"keys":[{"kty":"RSA","kid":"a","n":"' + b"_" * 342 + b'8","e":"AQAB"}]}'
 
 _IMAGE: Final = build_tdvf(modules=[Module("TdTcg2Dxe", b"code")])
-_SPEC: Final = b"""\
-schema = "mrtd.launch/1"
-[vmm]
-kind = "qemu"
-version = "10.1.0"
-[machine]
-memory = "2 GiB"
-vcpus = 2
-[firmware]
-path = "OVMF.fd"
-[boot]
-kind = "direct"
-kernel = "vmlinuz"
-"""
+
+_IMAGES: Final = b"""\
+schema = "mrtd.images/1"
+[[repositories]]
+repository = "ghcr.io/owner/ours"
+keys = ["release.pub"]
+[repositories.identity]
+repository = "owner/name"
+repository_id = 1
+owner_id = 2
+workflow = ".github/workflows/release.yml"
+[[exceptions]]
+image = "docker.io/library/busybox@sha256:%s"
+reason = "r"
+owner = "o"
+expires = 2027-01-01
+""" % (b"ab" * 32)
 
 _BUNDLE: Final = encode_bundle(
     bundle_of({"proc/cmdline": b"console=ttyS0 password=x", "tdx/quote": build_quote()})
 )
 TARGETS: Final[Mapping[str, FuzzTarget]] = {
+    **BOOT_TARGETS,
+    **LAUNCH_TARGETS,
     "acpi": FuzzTarget(_acpi, (build_tables(size=0x800),)),
     "bundle": FuzzTarget(lambda data: redact(decode_bundle(data, origin="fuzz")), (_BUNDLE,)),
     "device-path": FuzzTarget(
@@ -246,6 +249,11 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         (b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\1\x7f\xff\4\0",),
     ),
     "event-body": FuzzTarget(_body, _body_seeds()),
+    "disk-fat": FuzzTarget(fuzz_disk.fuzz_fat, fuzz_disk.FAT_SEEDS),
+    "disk-gpt": FuzzTarget(fuzz_disk.fuzz_gpt, fuzz_disk.GPT_SEEDS),
+    "disk-qcow2": FuzzTarget(fuzz_disk.fuzz_qcow2, fuzz_disk.QCOW2_SEEDS),
+    "disk-verity": FuzzTarget(fuzz_disk.fuzz_verity, fuzz_disk.VERITY_SEEDS),
+    "disk-verity-cmdline": FuzzTarget(fuzz_disk.fuzz_verity_cmdline, fuzz_disk.CMDLINE_SEEDS),
     "gpt": FuzzTarget(read_gpt, (_body_seeds()[1][4:],)),
     "json-log": FuzzTarget(
         lambda data: read_json_log(data, origin="fuzz"),
@@ -254,7 +262,16 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
     "event-log": FuzzTarget(
         lambda data: read_log(data, origin="fuzz", target=Target.CC), (_spec_log(),)
     ),
+    "containers": FuzzTarget(
+        lambda data: read_containers(data, origin="fuzz"),
+        (b'[{"Name": "a", "ImageName": "ghcr.io/a/b:v1", "ImageDigest": "sha256:0"}]',),
+    ),
     "github-answer": FuzzTarget(_rest, (_ANSWER,)),
+    "health": FuzzTarget(
+        lambda data: read_health(data, origin="fuzz"),
+        (b'{"deployments": ["a"], "deployment_status": [{"app_name": "a"}]}',),
+    ),
+    "images": FuzzTarget(_images, (_IMAGES,)),
     "jwks": FuzzTarget(read_keys, (_JWKS,)),
     "kernel": FuzzTarget(
         lambda data: read_kernel_facts(memoryview(data), origin="fuzz"), (build_bzimage(),)
@@ -272,7 +289,6 @@ TARGETS: Final[Mapping[str, FuzzTarget]] = {
         lambda data: decode_bundle_body(data, limit=1 << 20),
         (b"\x05\x10hello", b"\xff\x06\0\0sNaPpY", b"{}"),
     ),
-    "spec": FuzzTarget(_text, (_SPEC,)),
     "statement": FuzzTarget(
         lambda data: read_statement(data, origin="fuzz"),
         tuple(

@@ -19,7 +19,6 @@ reported SHUTDOWN with reason ``guest-shutdown`` and the payload is complete. Ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +64,6 @@ def boot_plain(
     timeout: float = LAUNCH_TIMEOUT,
     accel: str = "tcg",
     report_data: bytes | None = None,
-    disks: Mapping[str, Path] | None = None,
     progress: Listener | None = None,
 ) -> BootResult:
     """`launch` in plain mode, for callers outside of an event loop."""
@@ -77,7 +75,6 @@ def boot_plain(
             timeout=timeout,
             accel=accel,
             report_data=report_data,
-            disks=disks,
             progress=progress,
         )
     )
@@ -91,7 +88,6 @@ def boot_tdx(
     timeout: float = LAUNCH_TIMEOUT,
     report_data: bytes | None = None,
     quote_service: QuoteService | None = HOST_QGS,
-    disks: Mapping[str, Path] | None = None,
     progress: Listener | None = None,
 ) -> BootResult:
     """`launch` in TDX mode, for callers outside of an event loop."""
@@ -104,7 +100,6 @@ def boot_tdx(
             mode=Mode.TDX,
             report_data=report_data,
             quote_service=quote_service,
-            disks=disks,
             progress=progress,
         )
     )
@@ -120,15 +115,16 @@ async def launch(
     mode: Mode = Mode.PLAIN,
     report_data: bytes | None = None,
     quote_service: QuoteService | None = HOST_QGS,
-    disks: Mapping[str, Path] | None = None,
     progress: Listener | None = None,
 ) -> BootResult:
     """Boot ``spec`` and wait for what the guest reports.
 
-    Nothing is left behind: no process, no socket, no file.
+    Nothing is left behind: no process, no socket, no file. The spec's disks are never written;
+    other host resources that its devices name get inert back ends.
 
     Args:
-        spec: what to boot; its initrd has to be one of `ci.guest.initramfs`.
+        spec: what to boot; it has to start the guest's agent, as an initrd of
+            `ci.guest.initramfs` does (or a disk image with one, or with an add-on of `ci.carrier`).
         folder: what the spec's paths are relative to.
         qemu: the QEMU program; ``qemu-system-x86_64`` on the search path by default.
         timeout: seconds from QEMU's start until the boot is given up.
@@ -136,8 +132,6 @@ async def launch(
         mode: whether as a TD.
         report_data: 64 bytes that the quote has to carry; repeated by the guest in plain mode.
         quote_service: who makes the TD's quotes.
-        disks: image file by the name in a device's ``drive=``; never written. Other host resources
-            that the spec names get inert back ends.
         progress: is told the stages as they are reached.
 
     Raises:
@@ -155,7 +149,6 @@ async def launch(
         mode=mode,
         report_data=report_data,
         quote_service=quote_service,
-        disks=disks or {},
         has_console=check_channel(spec),
     )
     if mode is Mode.TDX:

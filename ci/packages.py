@@ -91,11 +91,24 @@ DEBIAN: Final = (
     Recipe("inteltdx-sid", ("sid",), "sid", "ovmf-inteltdx"),
     # The cloud flavour is a TDX guest kernel like the generic one, at a third of its size.
     Recipe("kernel-trixie", _TRIXIE, "trixie", "linux-image-cloud-amd64", _KERNEL_NAME),
+    Recipe("kernel-bookworm", ("bookworm",), "bookworm", "linux-image-cloud-amd64", _KERNEL_NAME),
+    # For the disk images of ci/images: systemd's stubs, systemd-boot (unsigned), shim, GRUB.
+    Recipe("systemd-bookworm", ("bookworm",), "bookworm", "systemd-boot-efi"),
+    Recipe("systemd-trixie", _TRIXIE, "trixie", "systemd-boot-efi"),
+    Recipe("systemd-sid", ("sid",), "sid", "systemd-boot-efi"),
+    Recipe("ukify-trixie", _TRIXIE, "trixie", "systemd-ukify"),  # what ci/images/uki.py is held to
+    Recipe("shim-trixie", _TRIXIE, "trixie", "shim-signed"),
+    Recipe("grub-trixie", _TRIXIE, "trixie", "grub-efi-amd64-signed"),
     Recipe("busybox-trixie", _TRIXIE, "trixie", "busybox-static"),
     Recipe("qemu-backports", _TRIXIE, "trixie-backports", "qemu-system-x86", "", QEMU_PROGRAM),
     Recipe("qemu-trixie", _TRIXIE, "trixie", "qemu-system-x86", "", QEMU_PROGRAM),
     # Needs nothing but libc, of any release; trixie's 2.5 cannot verify by digest, nor Rekor v2.
     Recipe("cosign-sid", ("sid",), "sid", "cosign"),
+    Recipe("sigstore-go-sid", ("sid",), "sid", "sigstore-go"),
+    # bookworm's skopeo and podman have the verification of Sigstore signatures patched out.
+    Recipe("skopeo-bookworm", ("bookworm",), "bookworm", "skopeo", "", "skopeo"),
+    Recipe("skopeo-sid", ("sid",), "sid", "skopeo", "", "skopeo"),
+    Recipe("podman-sid", ("sid",), "sid", "podman", "", "podman"),
 )
 
 # Ubuntu's default kernel of 24.04 is 6.8, which does not fill RTMR2: take the enablement kernel.

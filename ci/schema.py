@@ -12,6 +12,7 @@ import msgspec
 
 from mrtd.document import MeasurementDocument
 from mrtd.evidence.manifest import Manifest
+from mrtd.images.settings import ImageSettings
 from mrtd.launch.spec import LaunchSpec
 from mrtd.reference import ReferenceValues, ResultDocument
 from mrtd.registers import Sha384
@@ -20,6 +21,7 @@ from mrtd.verifier.policy import Policy
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
 SCHEMAS: Final[dict[str, type]] = {
     "evidence.schema.json": Manifest,
+    "images.schema.json": ImageSettings,
     "launch.schema.json": LaunchSpec,
     "measurement.schema.json": MeasurementDocument,
     "policy.schema.json": Policy,

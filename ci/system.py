@@ -39,7 +39,21 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "dash": Tool("dash", "dash"),
     "shellcheck": Tool("shellcheck", "shellcheck"),
     "chromium": Tool("chromium", "chromium"),
+    "npm": Tool("npm", "npm"),
+    "registry": Tool("docker-registry", "docker-registry"),
     "wrk": Tool("wrk", "wrk"),
+    "qemu-img": Tool("qemu-img", "qemu-utils"),
+    "sgdisk": Tool("sgdisk", "gdisk"),
+    "mkfs.vfat": Tool("mkfs.vfat", "dosfstools"),
+    "mkfs.ext4": Tool("mkfs.ext4", "e2fsprogs"),
+    "mtools": Tool("mcopy", "mtools"),
+    "debugfs": Tool("debugfs", "e2fsprogs"),
+    "sbsign": Tool("sbsign", "sbsigntool"),
+    "veritysetup": Tool("veritysetup", "cryptsetup-bin"),
+    "mksquashfs": Tool("mksquashfs", "squashfs-tools"),
+    # what makes a QEMU command line of a domain, without a daemon; the second has its QEMU driver
+    "virsh": Tool("virsh", "libvirt-clients"),
+    "libvirt": Tool("libvirtd", "libvirt-daemon-system"),
 }
 
 

@@ -204,7 +204,7 @@ class _Register:
         if differing and trusted:
             # whatever the unknown events are, a known one already differs
             return Outcome.DIFFERS, self.difference(rows)
-        return Outcome.NOT_COMPARED, f"not pinned: {'; '.join(reasons)}"
+        return Outcome.NOT_COMPARED, f"not pinned: {'; '.join(dict.fromkeys(reasons))}"
 
     def difference(self, rows: tuple[EventRow, ...]) -> str:
         count = sum(row.outcome in DIFFERENCES for row in rows)

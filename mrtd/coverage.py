@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from mrtd.disk.verity_cmdline import VerityArguments, protecting, verity_arguments
 from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import RegisterName, Rule, Target, Unpinned
@@ -41,26 +42,29 @@ class Coverage(msgspec.Struct, frozen=True):
     note: str
 
 
-# Linux Documentation/admin-guide/device-mapper/verity.rst, systemd-veritysetup-generator(8)
-_VERITY: Final = re.compile(
-    r"(?:^|\s)(roothash=[0-9a-fA-F]{32,}|usrhash=[0-9a-fA-F]{32,}|"
-    r"systemd\.verity_root_hash=[0-9a-fA-F]{32,}|"
-    r'dm-mod\.create=(?:"[^"]*|[^"\s]*)\bverity\s[^"]*\s[0-9a-fA-F]{32,})'
-)
-# verity.rst: version, two devices, two block sizes, blocks, start, algorithm; then the root digest
-_MAPPED_HASH: Final = re.compile(r"\bverity\s+(?:\S+\s+){8}([0-9a-fA-F]{32,128})(?=[\s\",;]|$)")
 _ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
-_HASH_DIGITS: Final = 128  # of SHA-512
 _ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")
 
 
-def direct_boot_coverage(
+def boot_coverage(
     spec: LaunchSpec,
     log: EventLog,
     registers: Mapping[RegisterName, Rule],
     target: Target,
+    *,
+    cmdline: str | None,
+    has_initrd: bool,
 ) -> tuple[Coverage, ...]:
-    """What covers each input of a direct kernel boot."""
+    """What covers each input of a launch.
+
+    Args:
+        spec: the launch.
+        log: its events.
+        registers: what they fold to.
+        target: who takes the measurements.
+        cmdline: the kernel's command line; None if it is not known.
+        has_initrd: whether the kernel has an initrd.
+    """
     found: dict[InputName, list[RegisterName]] = {}
     for event in log:
         seen = found.setdefault(event.origin.input, [])
@@ -84,44 +88,37 @@ def direct_boot_coverage(
         covered(InputName.KERNEL, "Authenticode digest"),
         covered(InputName.CMDLINE, "load options of the kernel"),
     ]
-    if spec.direct.initrd is None:
+    if not has_initrd:
         lines.append(Coverage("initrd", CoverageStatus.ABSENT, (), "the launch has none"))
     else:
         lines.append(covered(InputName.INITRD, "the file, as the kernel loads it"))
     by_name = {line.input: line for line in lines}
-    return (*lines, _rootfs(spec, by_name["cmdline"], by_name["initrd"]))
+    return (*lines, _rootfs(spec, by_name["cmdline"], by_name["initrd"], cmdline or ""))
 
 
 def root_hash(cmdline: str) -> str | None:
     """The dm-verity root hash on a command line, lower-case hex; None without one."""
-    found = _VERITY.search(cmdline)
-    if found is None:
-        return None
-    key, _, value = found[1].partition("=")
-    if key == "dm-mod.create":
-        # the row above ends anywhere in the table, which has a salt in it as well
-        table = _MAPPED_HASH.search(cmdline, found.start(1))
-        return table[1].lower() if table else None
-    return value.lower() if len(value) <= _HASH_DIGITS else None
+    found = verity_arguments(cmdline)
+    return found[0].root_hash if found and found[0].problem is None else None
 
 
-def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage) -> Coverage:
+def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage, text: str) -> Coverage:
     """A rootfs is covered by a verity root hash on the measured command line, or is the initrd."""
-    verity = _VERITY.search(spec.direct.cmdline)
-    if verity is not None and cmdline.registers:
-        key = verity[1].split("=", 1)[0]
+    verity = protecting(text)
+    if isinstance(verity, VerityArguments) and cmdline.registers:
         return Coverage(
             "rootfs", cmdline.status, cmdline.registers,
-            f"{key}= on the measured command line; not compared with a disk",
+            f"{verity.key}= on the measured command line; not compared with a disk",
         )  # fmt: skip
-    root = _ROOT.search(spec.direct.cmdline)
+    root = _ROOT.search(text)
     in_memory = root is None or root[1].startswith(_ROOT_IN_MEMORY)
     if initrd.registers and in_memory:
         return Coverage(
             "rootfs", initrd.status, initrd.registers,
             "no root= on the command line: the initrd is the root, unless it mounts another",
         )  # fmt: skip
-    if spec.direct.initrd is None and not any("drive=" in d for d in spec.machine.devices):
+    has_disk = any("drive=" in device for device in spec.machine.devices)
+    if initrd.status is CoverageStatus.ABSENT and not has_disk:
         return Coverage("rootfs", CoverageStatus.ABSENT, (), "no initrd and no disk")
     return Coverage(
         "rootfs", CoverageStatus.NOT_MEASURED, (),

@@ -17,7 +17,7 @@ from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
 from mrtd.boot.efi_stub import load_options, stub_events
 from mrtd.boot.pe import authenticode
 from mrtd.boot.qemu_header import patched_header
-from mrtd.coverage import Coverage, direct_boot_coverage
+from mrtd.coverage import Coverage, boot_coverage
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.eventlog import (
     Event,
@@ -36,27 +36,29 @@ from mrtd.firmware.sequence import (
 )
 from mrtd.firmware.td_build import TdBuild, fold, td_build
 from mrtd.firmware.tdvf import SectionType
-from mrtd.firmware.variables import secure_boot_state
+from mrtd.firmware.variables import SecureBoot, secure_boot_state
 from mrtd.launch.background import Background
 from mrtd.launch.inputs import InputFile, LaunchInputs
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.once import Once
+from mrtd.launch.spec import DirectBoot, DiskBoot, LaunchSpec
 from mrtd.notes import Note, notes_of
 from mrtd.qemu.blobs import acpi_blobs, fw_cfg_items, smbios_table
 from mrtd.qemu.vmm import (
-    QEMU_SECTION_TYPES,
     HeaderRow,
-    default_page_order,
     header_patched,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import (
     LAUNCH_REGISTERS,
     ZERO,
     Exact,
     RegisterName,
     Registers,
+    Sha384,
     Target,
     Unpinned,
 )
+from mrtd.start.started import Started
 
 if TYPE_CHECKING:
     from mrtd.qemu.fw_cfg import FwCfg
@@ -77,6 +79,7 @@ class Derivation(msgspec.Struct, frozen=True):
         inputs: the files, with their digests.
         coverage: which input is measured where.
         notes: what a reader has to know.
+        cmdline: the kernel's command line; None if it is not known.
     """
 
     spec: LaunchSpec
@@ -90,6 +93,7 @@ class Derivation(msgspec.Struct, frozen=True):
     inputs: tuple[InputFile, ...]
     coverage: tuple[Coverage, ...]
     notes: tuple[Note, ...]
+    cmdline: str | None = None
 
 
 def derive(
@@ -99,8 +103,9 @@ def derive(
     *,
     target: Target,
     fw_cfg: FwCfg | Unpinned,
+    once: Once | None = None,
 ) -> Derivation:
-    """Derive the measurements of a direct kernel boot.
+    """Derive the measurements of a launch.
 
     Args:
         spec: the launch.
@@ -109,59 +114,84 @@ def derive(
         target: who takes the measurements.
         fw_cfg: what QEMU offers the firmware, or why that is not known; only looked at where
             the spec gives no blob.
+        once: what launches share that have the same files, for deriving many of them.
 
     Raises:
         InputError: an input is malformed, or contradicts the spec.
     """
-    _check_firmware(firmware, target)
+    once = once or Once()
+    check_firmware(spec, firmware, target)
     build = _td_build(spec, firmware) if target is Target.CC else None
     # MRTD and the kernel's digest are most of the work: one core each
-    mrtd = Background(lambda: fold(build, firmware.image)) if build else None
-    header = _header_row(spec, firmware, target)
-    log = _firmware_log(spec, inputs, firmware, target, header=header, fw_cfg=fw_cfg)
-    kernel = read_kernel_facts(memoryview(inputs.kernel.data), origin=inputs.kernel.name)
-    log += _kernel_events(spec, inputs, firmware, kernel, target)
+    mrtd = None
+    if build is not None:
+        order = build.page_order
+        mrtd = once(("MRTD", order), lambda: Background(lambda: fold(build, firmware.image)))
+    started = _started(spec, inputs, firmware, target, fw_cfg, once=once)
+    cfv = once("CFV", lambda: _cfv_digest(firmware))
+    log = _firmware_log(spec, inputs, firmware, target, started=started, cfv=cfv, fw_cfg=fw_cfg)
+    if target is Target.TPM or firmware.profile.cc:
+        log += started.events
     rules = dict(replay(log))
     if mrtd is not None:
         rules[RegisterName.MRTD] = Exact(mrtd.result())
         for name in LAUNCH_REGISTERS:
             rules.setdefault(name, Exact(ZERO))
+    for item in spec.machine.not_modelled if target is Target.CC else ():
+        for register in item.registers:
+            rules[RegisterName(register)] = Unpinned(f"{item.argument}: {item.reason}")
     registers = Registers(tuple((name, rules[name]) for name in RegisterName if name in rules))
     derivation = Derivation(
         spec=spec,
         target=target,
         firmware=firmware,
-        kernel=kernel,
-        header=header,
+        kernel=started.kernel,
+        header=started.header,
         build=build,
         log=log,
         registers=registers,
         inputs=inputs.described(),
-        coverage=direct_boot_coverage(spec, log, rules, target),
+        coverage=boot_coverage(
+            spec, log, rules, target, cmdline=started.cmdline, has_initrd=started.has_initrd
+        ),
         notes=(),
+        cmdline=started.cmdline,
     )
     return replace(derivation, notes=notes_of(derivation))
 
 
 def _td_build(spec: LaunchSpec, firmware: Firmware) -> TdBuild:
-    order = spec.vmm.page_order or default_page_order(spec.vmm.version).order
+    order = spec.vmm.page_order or page_order_row(spec.vmm).order
     return td_build(firmware.tdvf, order)
 
 
-def _check_firmware(firmware: Firmware, target: Target) -> None:
+def _cfv_digest(firmware: Firmware) -> Sha384 | None:
+    found = firmware.tdvf.of_type(SectionType.CFV)
+    return Sha384.of(found[0].content(firmware.image)) if found else None
+
+
+def check_firmware(spec: LaunchSpec, firmware: Firmware, target: Target) -> None:
+    """Refuse an image that this VMM does not launch, or that its profile does not fit.
+
+    Raises:
+        SpecError: the VMM refuses a section, or the target does not fit.
+        MalformedFirmware: what its profile measures is missing.
+    """
+    vmm = vmm_profile(spec.vmm)
     for section in firmware.tdvf.sections:
-        if section.type not in QEMU_SECTION_TYPES and target is Target.CC:
+        if section.type not in vmm.sections and target is Target.CC:
+            taken = ", ".join(kind.name for kind in sorted(vmm.sections))
             raise SpecError(
-                f"QEMU refuses TDVF section {section.index} of type {section.type.name}",
+                f"{vmm.name} refuses TDVF section {section.index} of type {section.type.name}",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
-                hint="vmm.kind = 'qemu' launches TDVFs with BFV, CFV, TD_HOB and TEMP_MEM sections",
+                hint=f"vmm.kind = {vmm.kind!r} launches images with sections {taken}",
             )
-        if section.augmented and target is Target.CC:
+        if section.augmented and vmm.adds_augmented and target is Target.CC:
             # qemu hw/i386/tdvf.c ignores the attribute and adds the pages
             raise SpecError(
-                f"TDVF section {section.index} is PAGE.AUG, and QEMU adds it at build time all "
-                "the same: image and VMM disagree about its MRTD",
+                f"TDVF section {section.index} is PAGE.AUG, and {vmm.name} adds it at build time "
+                "all the same: image and VMM disagree about its MRTD",
                 origin=firmware.tdvf.origin,
                 field="firmware.path",
             )
@@ -180,16 +210,64 @@ def _check_firmware(firmware: Firmware, target: Target) -> None:
         )
 
 
-def _header_row(spec: LaunchSpec, firmware: Firmware, target: Target) -> HeaderRow:
+def _header_row(
+    spec: LaunchSpec, firmware: Firmware, target: Target, kernel: KernelFacts
+) -> HeaderRow:
+    if not vmm_profile(spec.vmm).patches_header:
+        vmm = vmm_profile(spec.vmm)
+        return HeaderRow((0,), (0,), None, None, False, f"{vmm.name} hands over the file as it is")
     row = header_patched(
         spec.vmm.version,
         confidential=target is Target.CC,
         named_blobs=firmware.profile.named_blobs,
+        linux=bool(kernel.protocol),
     )
     if spec.direct.kernel_header is None:
         return row
     patched = spec.direct.kernel_header == "patched"
     return replace(row, patched=patched, source="boot.kernel_header")
+
+
+def _started(
+    spec: LaunchSpec,
+    inputs: LaunchInputs,
+    firmware: Firmware,
+    target: Target,
+    fw_cfg: FwCfg | Unpinned,
+    *,
+    once: Once,
+) -> Started:
+    """What the launch starts, and what that measures."""
+    # what boots from a disk, or is no plain kernel, is imported where there is one
+    if isinstance(spec.boot, DiskBoot):
+        from mrtd.start.disk_boot import disk_boot  # noqa: PLC0415
+
+        return disk_boot(spec, inputs, firmware, boot=spec.boot, target=target, fw_cfg=fw_cfg)
+    data = memoryview(inputs.kernel.data)
+    kernel = once("kernel", lambda: read_kernel_facts(data, origin=inputs.kernel.name))
+    header = _header_row(spec, firmware, target, kernel)
+    image = _kernel_image(spec, inputs, header, target, once)
+    authority: EventLog = ()
+    secure_boot = secure_boot_state(firmware.variables, supported=firmware.secure_boot)
+    if secure_boot is SecureBoot.ON or not kernel.protocol:
+        from mrtd.start.direct_boot import direct_boot  # noqa: PLC0415
+
+        authority, other = direct_boot(
+            spec, inputs, firmware, target, fw_cfg,
+            options=_load_options(spec.direct, firmware), plain=bool(kernel.protocol),
+        )  # fmt: skip
+        if other is not None:
+            return replace(other, image=image, before_image=authority, header=header)
+    return Started(
+        image=image,
+        before_image=authority,
+        options=None,
+        events=_kernel_events(spec, inputs, firmware, kernel, target),
+        kernel=kernel,
+        header=header,
+        cmdline=spec.direct.cmdline,
+        has_initrd=inputs.initrd_size is not None,
+    )
 
 
 def _firmware_log(
@@ -198,7 +276,8 @@ def _firmware_log(
     firmware: Firmware,
     target: Target,
     *,
-    header: HeaderRow,
+    started: Started,
+    cfv: Sha384 | None,
     fw_cfg: FwCfg | Unpinned,
 ) -> EventLog:
     """What the firmware measures; nothing at all in a TD if it extends nothing."""
@@ -209,21 +288,25 @@ def _firmware_log(
             image=firmware.image,
             tdvf=firmware.tdvf,
             memory=spec.memory_bytes,
+            hob_unknown=vmm_profile(spec.vmm).hob,
             variables=firmware.variables,
             secure_boot=secure_boot_state(firmware.variables, supported=firmware.secure_boot),
             acpi=acpi_blobs(inputs, fw_cfg, tpm=target is Target.TPM),
             fw_cfg=fw_cfg_items(spec, fw_cfg),
             smbios=smbios_table(spec, inputs, firmware, fw_cfg),
-            boot_image=_kernel_image(spec, inputs, header, target),
+            boot_image=started.image,
+            before_image=started.before_image,
+            boot_options=started.options,
             version=firmware.signals.version if firmware.signals else "",
             volumes=firmware.volumes,
+            cfv=cfv,
         ),
         target,
     )
 
 
 def _kernel_image(
-    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target
+    spec: LaunchSpec, inputs: LaunchInputs, header: HeaderRow, target: Target, once: Once
 ) -> Event:
     """The kernel as a PE image, with the setup header that the firmware sees."""
     kernel = inputs.kernel
@@ -241,7 +324,10 @@ def _kernel_image(
     return Event(
         register_of_pcr(4, target),
         EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
-        authenticode(image, origin=kernel.name, header=head),
+        once(
+            ("Authenticode", head),
+            lambda: authenticode(image, origin=kernel.name, header=head),
+        ),
         f"kernel PE image: {state}",
         Origin(InputName.KERNEL, kernel.name),
     )
@@ -255,19 +341,24 @@ def _kernel_events(
     target: Target,
 ) -> EventLog:
     """What the kernel's EFI stub measures, and the firmware when the stub leaves it."""
-    if target is Target.CC and not firmware.profile.cc:
-        return ()
     initrd = inputs.initrd
     stub: EventLog = ()
     if kernel.cc_measurement or target is Target.TPM:
         stub = stub_events(
-            load_options(
-                spec.direct.cmdline,
-                initrd=initrd is not None,
-                argument=firmware.profile.initrd_argument,
-            ),
+            _load_options(spec.direct, firmware),
             None if initrd is None else initrd.digest,
             target=target,
             initrd_where="" if initrd is None else initrd.name,
         )
-    return (*stub, *exit_boot_services(target, firmware.profile))
+    flushed = False
+    if spec.disks:
+        from mrtd.start.exit_flush import exit_flushed  # noqa: PLC0415 - reads disks
+
+        flushed = exit_flushed(spec, inputs, firmware.profile)
+    return (*stub, *exit_boot_services(target, firmware.profile, flushed=flushed))
+
+
+def _load_options(boot: DirectBoot, firmware: Firmware) -> bytes:
+    return load_options(
+        boot.cmdline, initrd=boot.initrd is not None, argument=firmware.profile.initrd_argument
+    )

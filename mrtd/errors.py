@@ -8,6 +8,7 @@
     |   |-- MalformedFirmware     a firmware image breaks its own format
     |   |-- UnknownProfile        the firmware's event profile has to be chosen by name
     |   |-- MalformedKernel       a kernel or PE image breaks its own format
+    |   |-- MalformedDisk         a disk image, its partitions or a file system break their format
     |   |-- MalformedAcpi         an ACPI blob breaks its own format
     |   |-- MalformedEventLog     an event log breaks its own format
     |   |-- MalformedDocument     a measurement document (or expected value) cannot be read
@@ -16,6 +17,7 @@
     |   |-- MalformedStatement    a statement or reference-values document breaks its format
     |   |-- MalformedBundle       an evidence bundle, or what a collector sent, cannot be used
     |   |-- PolicyError           an appraisal policy cannot be read, or contradicts itself
+    |   |-- ImagesError           images.toml, or a key that it names, cannot be used
     |   |-- TrustRootError        the root of trust for signatures cannot be used
     |   |-- TokenError            an OIDC token cannot be had or used to sign: get another one
     |   |   `-- NoOidcPermission      the workflow has to be changed: it may not ask for a token
@@ -104,6 +106,10 @@ class MalformedKernel(InputError):
     """A kernel, or the PE image that it is, does not follow its format."""
 
 
+class MalformedDisk(InputError):
+    """A disk image, partition table or file system breaks its format, or is of a refused kind."""
+
+
 class MalformedAcpi(InputError):
     """An ACPI blob does not follow its format."""
 
@@ -134,6 +140,10 @@ class MalformedBundle(InputError):
 
 class PolicyError(InputError):
     """An appraisal policy cannot be read, contradicts itself, or leaves out what it must say."""
+
+
+class ImagesError(InputError):
+    """``images.toml``, or a key that it names, cannot be read, or contradicts itself."""
 
 
 class TrustRootError(InputError):

@@ -5,10 +5,12 @@ A fact is a text that is equal exactly where the input is; a file's is its diges
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mrtd.document import MeasurementDocument, to_document
 from mrtd.eventlog import EventType
+from mrtd.launch.spec import LaunchSpec, Machine, TopologyKey
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -23,33 +25,9 @@ def facts_of_derivation(derivation: Derivation) -> dict[str, str]:
 
 def facts_of_document(document: MeasurementDocument) -> dict[str, str]:
     """The inputs that a measurement document records."""
-    machine, files = document.spec.machine, {file.key: file for file in document.inputs}
-
-    def digest(*keys: str) -> str:
-        found = [files[key].sha384[:16] for key in keys if key in files]
-        return " + ".join(found) or _NONE
-
-    facts = {
-        "memory": f"{document.spec.memory_bytes:#x} bytes",
-        "vcpus": str(machine.vcpus),
-        "devices": "; ".join(machine.devices) or _NONE,
-        "machine_options": f"{machine.type} {_items(machine.options)}".rstrip(),
-        "cpu": machine.cpu,
-        "fw_cfg": _items(machine.fw_cfg) or _NONE,
-        "qemu_version": document.spec.vmm.version,
-        "acpi": digest("acpi.tables", "acpi.rsdp", "acpi.loader"),
-        "smbios": digest("smbios.measured"),
-        "firmware": digest("firmware.vars", "firmware.path"),
-        "profile": document.firmware.profile,
-        "kernel": digest("boot.kernel"),
-        "header_patch": document.kernel.header,
-        "initrd": digest("boot.initrd"),
-        "cmdline": document.spec.boot.cmdline or "",
-        "boot": document.spec.boot.kind,
-        "vmm": document.spec.vmm.kind,
-    }
-    if machine.phys_bits is not None:
-        facts["phys_bits"] = str(machine.phys_bits)
+    facts = facts_of_spec(document.spec, {file.key: file.sha384 for file in document.inputs})
+    facts["profile"] = document.firmware.profile
+    facts["header_patch"] = document.kernel.header
     if document.page_order is not None:
         facts["page_order"] = document.page_order
     for event in document.events:
@@ -59,5 +37,48 @@ def facts_of_document(document: MeasurementDocument) -> dict[str, str]:
     return facts
 
 
-def _items(values: dict[str, bool] | dict[str, str] | dict[str, bool | str]) -> str:
+def facts_of_spec(spec: LaunchSpec, files: Mapping[str, str]) -> dict[str, str]:
+    """The inputs that a spec and the digests of its files say, without what is read from files.
+
+    Args:
+        spec: the launch.
+        files: digest of each file in hex, by its key in the spec.
+    """
+    machine = spec.machine
+
+    def digest(*keys: str) -> str:
+        return " + ".join(files[key][:16] for key in keys if key in files) or _NONE
+
+    facts = {
+        "memory": f"{spec.memory_bytes:#x} bytes",
+        "vcpus": f"{machine.vcpus} {_items(machine.topology)}".rstrip(),
+        "devices": "; ".join(machine.devices) or _NONE,
+        "machine_options": _machine_options(machine),
+        "cpu": machine.cpu,
+        "fw_cfg": _items(machine.fw_cfg) or _NONE,
+        "qemu_version": spec.vmm.version,
+        "acpi": digest("acpi.tables", "acpi.rsdp", "acpi.loader"),
+        "smbios": "; ".join((digest("smbios.measured"), *machine.smbios)),
+        "firmware": digest("firmware.vars", "firmware.path"),
+        "kernel": digest("boot.kernel", "boot.payload"),
+        "initrd": digest("boot.initrd"),
+        "cmdline": spec.boot.cmdline or "",
+        "boot": spec.boot.kind,
+        "vmm": spec.vmm.kind,
+    }
+    if machine.phys_bits is not None:
+        facts["phys_bits"] = str(machine.phys_bits)
+    return facts
+
+
+def _machine_options(machine: Machine) -> str:
+    """The machine's type, and what belongs to no device."""
+    parts = [machine.type, _items(machine.options), *machine.globals, machine.boot_options]
+    if machine.serial_ports:
+        parts.append(f"serial_ports={machine.serial_ports}")
+    parts += [f"not modelled: {item.argument}" for item in machine.not_modelled]
+    return " ".join(part for part in parts if part)
+
+
+def _items(values: Mapping[TopologyKey, int] | Mapping[str, str] | Mapping[str, bool | str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))

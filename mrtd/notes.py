@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mrtd.coverage import CoverageStatus
+from mrtd.firmware.tdvf import SectionType
 from mrtd.firmware.variables import SecureBoot, secure_boot_state
+from mrtd.launch.spec import PayloadBoot
 from mrtd.qemu.vmm import (
     FIRST_UPSTREAM_TDX,
     OTHER_VERSION,
-    default_page_order,
     version_tuple,
 )
+from mrtd.qemu.vmm_profiles import page_order_row, vmm_profile
 from mrtd.registers import Target, Unpinned
 
 if TYPE_CHECKING:
@@ -45,9 +47,10 @@ def notes_of(derivation: Derivation) -> tuple[Note, ...]:
     """All notes of a derivation, alarms first."""
     notes = [
         *_firmware(derivation),
-        *_kernel(derivation),
+        *(() if isinstance(derivation.spec.boot, PayloadBoot) else _kernel(derivation)),
         *_registers(derivation),
         *_vmm(derivation),
+        *_machine(derivation),
         *_coverage(derivation),
     ]
     return tuple(sorted(notes, key=lambda note: list(Level).index(note.level)))
@@ -79,7 +82,9 @@ def _firmware(d: Derivation) -> Iterator[Note]:
 
 def _kernel(d: Derivation) -> Iterator[Note]:
     kernel = d.kernel
-    if d.target is Target.CC and d.firmware.profile.cc and not kernel.cc_measurement:
+    boots_linux = bool(kernel.protocol)  # else what boots is not known, which the registers say
+    silent = boots_linux and not kernel.cc_measurement
+    if d.target is Target.CC and d.firmware.profile.cc and silent:
         version = kernel.version.split(" ", 1)[0] or "of unknown version"
         reason = ", though its version should" if kernel.expected_cc else "; Linux >= 6.9 does"
         yield Note(
@@ -99,7 +104,7 @@ def _registers(d: Derivation) -> Iterator[Note]:
                        f"{rule.reason}")  # fmt: skip
             if OTHER_VERSION in rule.reason:
                 yield Note(Level.WARNING, "qemu_version_differs", rule.reason)
-    if d.target is Target.CC:
+    if d.target is Target.CC and not vmm_profile(d.spec.vmm).tables:
         yield Note(
             Level.INFO,
             "rtmr0_floats",
@@ -107,11 +112,16 @@ def _registers(d: Derivation) -> Iterator[Note]:
             "QEMU version and the host's physical address width; MRTD, RTMR1 and RTMR2 do not, "
             "except that a patched kernel header moves with memory below 2.75 GiB",
         )
+    in_mrtd = (
+        {step.section.type for step in d.build.steps if step.section.extended} if d.build else ()
+    )
+    if d.target is Target.CC and SectionType.PAYLOAD not in in_mrtd:
         yield Note(Level.INFO, "mrtd_is_firmware", "MRTD identifies the firmware only; the image "
                    "is MRTD + RTMR0 + RTMR1 + RTMR2")  # fmt: skip
     machine = d.spec.machine
     host_cpu = machine.cpu.split(",")[0] in {"host", "max"}
-    if host_cpu and machine.phys_bits is None and d.spec.acpi.tables is None:
+    asked = d.spec.acpi.tables is None and not vmm_profile(d.spec.vmm).tables
+    if host_cpu and machine.phys_bits is None and asked:
         yield Note(Level.WARNING, "phys_bits_unknown", "cpu = 'host' without machine.phys_bits: "
                    "the 64-bit PCI window in the ACPI tables is the host's")  # fmt: skip
 
@@ -120,14 +130,22 @@ def _vmm(d: Derivation) -> Iterator[Note]:
     if d.target is not Target.CC:
         return
     version = d.spec.vmm.version
-    row = default_page_order(version)
-    if d.spec.vmm.page_order is None:
+    row = page_order_row(d.spec.vmm) if d.spec.vmm.page_order is None else None
+    vmm = vmm_profile(d.spec.vmm)
+    if row is not None:
         level = Level.INFO if row.upstream else Level.WARNING
-        yield Note(level, "page_order_default", f"page order {row.order}, the default for QEMU "
-                   f"{version}: {row.source}")  # fmt: skip
-    if version_tuple(version) < FIRST_UPSTREAM_TDX:
+        yield Note(level, "page_order_default", f"page order {row.order}, the default for "
+                   f"{vmm.name} {version}: {row.source}")  # fmt: skip
+    for text in filter(None, (vmm.hob, vmm.tables)):
+        yield Note(Level.WARNING, "vmm_not_modelled", text)
+    if vmm.kind == "qemu" and version_tuple(version) < FIRST_UPSTREAM_TDX:
         yield Note(Level.WARNING, "not_upstream_tdx", f"upstream QEMU {version} cannot launch a "
                    "TD (10.1 is the first that can): this describes a patched host")  # fmt: skip
+
+
+def _machine(d: Derivation) -> Iterator[Note]:
+    for item in d.spec.machine.not_modelled:
+        yield Note(Level.WARNING, item.code, f"{item.argument}: {item.reason}")
 
 
 def _coverage(d: Derivation) -> Iterator[Note]:

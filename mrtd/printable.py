@@ -8,4 +8,6 @@ def printable(text: str) -> str:
 
     These are control characters, line ends, and marks that change the direction of the text.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

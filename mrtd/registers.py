@@ -18,6 +18,7 @@ import msgspec
 from mrtd.errors import MalformedDocument
 
 SHA384_SIZE: Final = 48
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
 class Sha384:
@@ -45,7 +46,7 @@ class Sha384:
     @classmethod
     def fromhex(cls, text: str, *, origin: str = "SHA-384 value") -> Sha384:
         """Read 96 hex digits. Raises `MalformedDocument`."""
-        if len(text) != 2 * SHA384_SIZE or not all(c in "0123456789abcdefABCDEF" for c in text):
+        if len(text) != 2 * SHA384_SIZE or not _HEX.issuperset(text):
             raise MalformedDocument(f"not 96 hex digits: {text[:100]!r}", origin=origin)
         return cls(bytes.fromhex(text))
 

@@ -20,6 +20,7 @@ class SideKind(StrEnum):
 
     SPEC = "launch spec"
     DOCUMENT = "measurement document"
+    REFERENCE = "reference values"
     EVENT_LOG = "event log"
     QUOTE = "quote"
     BUNDLE = "evidence bundle"

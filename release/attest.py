@@ -10,6 +10,7 @@ import msgspec
 
 from mrtd.document import read_document
 from mrtd.errors import SpecError, TransportError
+from mrtd.launches import Measured, launch_of, shape_of
 from mrtd.reference import (
     BitRule,
     Launch,
@@ -22,7 +23,7 @@ from mrtd.reference import (
 from mrtd.verifier.identity import SAN
 from mrtd.verifier.policy import Policy
 from release import git, publish, refusals, selfcheck, statement
-from release.assemble import Measured, artifact_of, launch_of, shape_of
+from release.assemble import artifact_of
 from release.channel import BUNDLE, Anew, Channel, History, Published, open_document
 from release.evidence import PUBLIC, Archive, archive
 from release.github import GitHubApi
@@ -210,7 +211,7 @@ def _prepare(job: Job, request: Request, trust: Trust, channel: Channel) -> _Pre
 def _read(shape: str | None, path: Path) -> Measured:
     data = _bytes(path)
     document = read_document(data, origin=str(path))
-    return Measured(shape or shape_of(document), document, str(path))
+    return Measured(shape or shape_of(document.spec), document, str(path))
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""``python -m release``: attest, revoke, status, recheck."""
+"""``python -m release``: attest, revoke, status, recheck, image, policy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, TextIO
 
 from mrtd.cli.output import Progress
 from mrtd.errors import MrtdError, SpecError
+from release import image_command, policy_command
 from release.attest import Request, attest
 from release.channel import BUNDLE
 from release.job import Job
@@ -184,4 +185,6 @@ _RUNS: Final[dict[str, _Run]] = {
     "revoke": _revoke,
     "status": _status,
     "recheck": _recheck,
+    "image": image_command.run,
+    "policy": policy_command.run,
 }

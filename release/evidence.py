@@ -11,8 +11,8 @@ import msgspec
 from mrtd.errors import SpecError
 from mrtd.evidence.bundle import encode_bundle, read_bundle
 from mrtd.evidence.redact import redact
+from mrtd.launches import is_name
 from mrtd.reference import Artifact
-from release.assemble import is_name
 
 PUBLIC: Final = "evidence.zip"
 

@@ -11,6 +11,7 @@ from typing import Final, get_args
 from mrtd.errors import TokenError
 from mrtd.reference import BitRule, ReleaseRef
 from mrtd.reference.fields import ConfirmationKind
+from release import image_command, policy_command
 from release.channel import ANEW, Anew
 from release.oidc import refuse_token_itself
 
@@ -39,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     _revoke(verbs.add_parser("revoke", help="take back a launch, a firmware or a release"))
     _status(verbs.add_parser("status", help="what is attested, current, retired, revoked"))
     _recheck(verbs.add_parser("recheck", help="does the latest release still hold, how long?"))
+    image_command.add(verbs.add_parser("image", help="build, sign and check our container images"))
+    policy_command.add(verbs.add_parser("policy", help="which images may run in a guest"))
     return top
 
 

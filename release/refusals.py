@@ -14,10 +14,10 @@ import msgspec
 
 from mrtd.document import MeasurementDocument
 from mrtd.errors import MalformedStatement, ReleaseRefused
+from mrtd.launches import NOTHING_MEASURED, Measured, is_name
 from mrtd.reference import Confirmation, CoverageRow, Launch, confirmation_of, read_result
 from mrtd.registers import LAUNCH_REGISTERS
 from mrtd.verifier.policy import MeasurementPolicy
-from release.assemble import NOTHING_MEASURED, Measured, is_name
 
 REQUIRED: Final = MeasurementPolicy().required_coverage
 _NEVER_ABSENT: Final = frozenset({"firmware", "kernel"})

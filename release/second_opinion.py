@@ -1,9 +1,6 @@
 """What cosign says of a bundle: another implementation, in another language, of the same checks.
 
-Any cosign that can verify by digest will do: Debian's does not know its own version, so it is asked
-for its options. Its environment has nothing of ours: variables such as ``SIGSTORE_ROOT_FILE``,
-``SIGSTORE_REKOR_PUBLIC_KEY``, ``TUF_MIRROR`` or ``COSIGN_REPOSITORY`` would change whom it trusts,
-and ``ACTIONS_ID_TOKEN_REQUEST_TOKEN`` is none of its business.
+Any cosign that can verify by digest will do; `mrtd.images` says how it is run.
 """
 
 from __future__ import annotations
@@ -19,21 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from mrtd.errors import MrtdError
-from mrtd.qemu.process import Process, running
+from mrtd.images.cosign import CONFIRMED, PROGRAM, Cosign
+from mrtd.images.outcome import Identity
+from mrtd.images.program import Program
 
-PROGRAM: Final = "cosign"
-COMMAND: Final = "verify-blob-attestation"
-_CONFIRMED: Final = "Verified OK"
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_OPTIONS: Final = (
-    "--bundle",
-    "--trusted-root",
-    "--certificate-identity",
-    "--certificate-oidc-issuer",
-    "--type",
-    "--digest",  # absent before 3
-    "--digestAlg",
-)
 
 
 class Outcome(StrEnum):
@@ -100,7 +87,8 @@ def ask_cosign(
     wanted = tuple(dict.fromkeys(digests))
     if not wanted or not all(_HEX_DIGEST.fullmatch(digest) for digest in wanted):
         return _not_checked("the statement has no subject with a SHA-256 digest", program)
-    question = _Question(program, bundle, trusted_root, identity, issuer, predicate_type)
+    asked = Cosign(Program(program, seconds))
+    question = _Question(asked, bundle, trusted_root, Identity(identity, issuer), predicate_type)
     try:
         return question.ask(wanted, steady() + seconds, steady)
     except (MrtdError, OSError) as error:
@@ -109,81 +97,46 @@ def ask_cosign(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    program: Path
+    cosign: Cosign
     bundle: bytes
     trusted_root: bytes
-    identity: str
-    issuer: str
+    identity: Identity
     predicate_type: str
 
     def ask(
         self, digests: tuple[str, ...], end: float, steady: Callable[[], float]
     ) -> SecondOpinion:
         """The answer about all digests; the first one that is not confirmed ends it."""
-        with self.program.open("rb") as file:
+        program = self.cosign.program.path
+        with program.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         confirmed: list[str] = []
 
         def opinion(outcome: Outcome, detail: str) -> SecondOpinion:
-            return SecondOpinion(outcome, detail, self.program, sha256, tuple(confirmed))
+            return SecondOpinion(outcome, detail, program, sha256, tuple(confirmed))
 
-        if missing := self._missing_options(end - steady()):
-            return opinion(Outcome.NOT_CHECKED, missing)
         for digest in digests:
             outcome, detail = self._verify(digest, end - steady())
             if outcome is not Outcome.AGREES:
                 return opinion(outcome, detail)
             confirmed.append(digest)
-        return opinion(Outcome.AGREES, f"{_CONFIRMED}: {len(digests)} subjects")
-
-    def _missing_options(self, seconds: float) -> str:
-        """Why this cosign cannot be asked; empty if it can."""
-        with running([str(self.program), COMMAND, "--help"]) as process:
-            if not process.wait(seconds):
-                return "it did not answer --help in time"
-            status = process.kill()
-            # Help goes to stdout or stderr, depending on the version.
-            words = set(re.findall(r"--[A-Za-z-]+", _said(process)))
-        missing = [option for option in _OPTIONS if option not in words]
-        if status != 0 or missing:
-            return f"it is too old: {COMMAND} has no {', '.join(missing) or 'help'} (3 has it)"
-        return ""
+        return opinion(Outcome.AGREES, f"{CONFIRMED}: {len(digests)} subjects")
 
     def _verify(self, digest: str, seconds: float) -> tuple[Outcome, str]:
-        files = {"bundle.json": self.bundle, "trusted_root.json": self.trusted_root}
-        options = {
-            "bundle": "bundle.json",
-            "trusted-root": "trusted_root.json",
-            "certificate-identity": self.identity,
-            "certificate-oidc-issuer": self.issuer,
-            "type": self.predicate_type,
-            "digest": digest,
-            "digestAlg": "sha256",
-        }
-        # With "=", a value that begins with a dash is no option.
-        arguments = [f"--{name}={value}" for name, value in options.items()]
-        with running([str(self.program), COMMAND, *arguments], files=files) as process:
-            if not process.wait(seconds):
-                return Outcome.NOT_CHECKED, "it gave no answer in time"
-            status, said = process.kill(), _said(process)
-        if status == 0 and _CONFIRMED in said:
-            return Outcome.AGREES, _CONFIRMED
-        told = f"subject {digest}: exit status {status}: {_short(said)}"
+        said = self.cosign.check_bundle(
+            self.bundle,
+            digest,
+            self.identity,
+            trusted_root=self.trusted_root,
+            predicate_type=self.predicate_type,
+            seconds=seconds,
+        )
+        if said.status == 0 and CONFIRMED in said.stderr:
+            return Outcome.AGREES, CONFIRMED
+        told = f"subject {digest}: exit status {said.status}: {said.short}"
         # 1 is its "no"; 2 is a Go panic, a negative one a signal, 0 without the words is another
         # program of that name.
-        return (Outcome.DISAGREES if status == 1 else Outcome.NOT_CHECKED), told
-
-
-def _said(process: Process) -> str:
-    return process.output("stdout") + "\n" + process.output("stderr")
-
-
-def _short(said: str) -> str:
-    """One printable line; cosign says every error twice."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith("error during command execution:")]
-    text = "; ".join(kept or lines)
-    return "".join(c if c.isprintable() else "?" for c in text)[:400] or "nothing"
+        return (Outcome.DISAGREES if said.status == 1 else Outcome.NOT_CHECKED), told
 
 
 def _not_checked(detail: str, program: Path | None = None) -> SecondOpinion:

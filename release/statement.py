@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from mrtd.launches import tool
 from mrtd.reference import (
     Artifact,
     Launch,
@@ -21,7 +22,6 @@ from mrtd.reference import (
 )
 from mrtd.verifier.bundle import SIZE_LIMIT
 from mrtd.verifier.github import PACKED_LIMIT
-from release.assemble import tool
 from release.channel import BUNDLE, Published
 from release.refusals import Refusal
 

@@ -18,7 +18,7 @@ import pytest
 
 from ci.guest.initramfs import DEFAULT_INIT, build_initramfs
 from ci.launch import BootResult, boot_plain
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import Disk, LaunchSpec
 from mrtd.qemu.process import find_qemu, qemu_version
 from tests.conftest import DebianParts, require_tool
 
@@ -41,24 +41,30 @@ class Scenario:
 
     Attributes:
         firmware: the image for ``-bios``.
-        kernel: the bzImage.
+        kernel: the bzImage; None: the first of the disks boots.
         memory: as in a launch spec.
         vcpus: number of virtual CPUs.
         cpu: a model that TCG has; a named one has 40 physical address bits everywhere.
         cmdline: the kernel command line.
         options: machine options.
         devices: devices after `CHANNEL_DEVICES`.
+        disks: the images that they name.
+        has_initrd: whether the kernel is given the measuring initramfs; a UKI has its own.
+        variables: a variable store for the front of the firmware.
         qemu: the QEMU program; the installed one by default.
     """
 
     firmware: Path
-    kernel: Path
+    kernel: Path | None = None
     memory: str = "1 GiB"
     vcpus: int = 1
     cpu: str = "qemu64"
     cmdline: str = "console=ttyS0"
     options: Mapping[str, bool | str] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    has_initrd: bool = True
+    variables: Path | None = None
     qemu: Path | None = None
 
 
@@ -136,15 +142,23 @@ def scenario_spec(scenario: Scenario) -> LaunchSpec:
         "options": dict(scenario.options),
         "devices": [*CHANNEL_DEVICES, *scenario.devices],
     }
-    boot = {"kind": "direct", "kernel": str(scenario.kernel), "initrd": "initrd"}
+    boot: dict[str, object] = {"kind": "direct", "kernel": str(scenario.kernel)}
+    boot |= {"initrd": "initrd"} if scenario.has_initrd else {}
+    boot["cmdline"] = scenario.cmdline
+    if scenario.kernel is None:
+        boot = {"kind": "disk", "disk": scenario.disks[0].name}
+    firmware = {"path": str(scenario.firmware)}
+    if scenario.variables is not None:
+        firmware["vars"] = str(scenario.variables)
     document = {
         "schema": "mrtd.launch/1",
         "vmm": {"kind": "qemu", "version": qemu_version(find_qemu(scenario.qemu))},
         "machine": machine,
-        "firmware": {"path": str(scenario.firmware)},
-        "boot": boot | {"cmdline": scenario.cmdline},
+        "firmware": firmware,
+        "boot": boot,
+        "disks": scenario.disks,
     }
-    return msgspec.convert(document, LaunchSpec)
+    return msgspec.convert(document, LaunchSpec, from_attributes=True)
 
 
 @pytest.fixture(scope="session")

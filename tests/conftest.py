@@ -69,7 +69,8 @@ class DebianParts:
     versions: dict[str, str]
 
 
-def _part(name: str) -> Part:
+def debian_part(name: str) -> Part:
+    """A part that ``python -m ci.packages`` has fetched; skips, or fails in CI, without it."""
     part = cached(name)
     if part is None:
         unavailable(f"no {name}/{MANIFEST} in the cache: python -m ci.packages fetches it")
@@ -79,10 +80,10 @@ def _part(name: str) -> Part:
 @pytest.fixture(scope="session")
 def debian() -> DebianParts:
     """The parts that ``python -m ci.packages`` has fetched from Debian."""
-    ovmf = {release: _part(f"ovmf-{release}") for release in ("bookworm", "trixie", "sid")}
-    inteltdx, kernel = _part("inteltdx-sid"), _part("kernel-trixie")
-    qemu = {suite: _part(f"qemu-{suite}") for suite in ("trixie", "backports")}
-    busybox, cosign = _part("busybox-trixie"), _part("cosign-sid")
+    ovmf = {release: debian_part(f"ovmf-{release}") for release in ("bookworm", "trixie", "sid")}
+    inteltdx, kernel = debian_part("inteltdx-sid"), debian_part("kernel-trixie")
+    qemu = {suite: debian_part(f"qemu-{suite}") for suite in ("trixie", "backports")}
+    busybox, cosign = debian_part("busybox-trixie"), debian_part("cosign-sid")
     parts = (*ovmf.values(), inteltdx, kernel, *qemu.values(), busybox, cosign)
     image = "usr/share/ovmf/OVMF.fd"
     try:

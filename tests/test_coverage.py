@@ -48,9 +48,8 @@ def test_every_input_of_a_direct_boot_is_measured(tmp_path: Path) -> None:
     "cmdline",
     [
         f"root=/dev/mapper/root roothash={HASH}",
-        f"usrhash={HASH} mount.usr=/dev/mapper/usr root=/dev/vda2",
-        f"root=/dev/dm-0 systemd.verity_root_hash={HASH}",
-        f'root=/dev/dm-0 dm-mod.create=\\"v,,,ro,0 8 verity 1 a b {HASH}\\"',
+        f"roothash={HASH} systemd.verity_root_data=/dev/vda2",
+        f'root=/dev/dm-0 dm-mod.create=\\"v,,,ro,0 8 verity 1 a b 4096 4096 1 1 sha256 {HASH} -\\"',
     ],
 )
 def test_verity_hash_on_the_command_line_covers_the_rootfs(tmp_path: Path, cmdline: str) -> None:
@@ -61,7 +60,15 @@ def test_verity_hash_on_the_command_line_covers_the_rootfs(tmp_path: Path, cmdli
 
 
 @pytest.mark.parametrize(
-    "cmdline", ["root=/dev/vda2", "root=LABEL=root ro", f"root=/dev/vda noroothash={HASH}"]
+    "cmdline",
+    [
+        "root=/dev/vda2",
+        "root=LABEL=root ro",
+        f"root=/dev/vda noroothash={HASH}",
+        f"root=/dev/vda2 roothash={HASH}",  # systemd mounts what root= says
+        f"usrhash={HASH} mount.usr=/dev/mapper/usr root=/dev/vda2",
+        f"root=/dev/vda2 systemd.verity_root_hash={HASH}",  # names a device, not a hash
+    ],
 )
 def test_rootfs_on_a_disk_without_verity_is_not_measured(tmp_path: Path, cmdline: str) -> None:
     line = coverage(tmp_path, Launch(), cmdline)["rootfs"]

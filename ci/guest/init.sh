@@ -1,22 +1,28 @@
 #!/bin/busybox sh
 # PID 1 of the measuring guest: mounts what the kernel shows, asks the host for the report data, runs
-# the collector (mrtd/evidence/collect.sh, /collect.sh here), which sends what the firmware and the
+# the collector (mrtd/evidence/collect.sh, collect.sh here), which sends what the firmware and the
 # EFI stub measured to the host over the same virtio-serial port, powers off.
+#
+# All it needs is beside it: in /, or in the folder that ci/guest/carry_root.py puts it into.
 
-PATH=/bin
+here=${0%/*}
+PATH=$here/bin
 export PATH
-/bin/busybox mkdir -p /proc /sys /dev /tmp
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-mount -t securityfs securityfs /sys/kernel/security
+"$here/bin/busybox" mkdir -p /proc /sys /dev /tmp
+"$here/bin/busybox" --install -s "$here/bin"
+mounted() {
+    grep -q " $3 $1 " /proc/mounts 2> /dev/null || mount -t "$1" "$2" "$3"
+}
+mounted proc proc /proc
+mounted sysfs sysfs /sys
+mounted devtmpfs devtmpfs /dev
+mounted securityfs securityfs /sys/kernel/security
 
-for module in /modules/*.ko; do
+for module in "$here"/modules/*.ko; do
     [ -e "$module" ] || continue
     insmod "$module" || echo "mrtd: cannot load $module"
 done
-[ ! -d /sys/kernel/config ] || mount -t configfs configfs /sys/kernel/config
+[ ! -d /sys/kernel/config ] || mounted configfs configfs /sys/kernel/config
 
 port=
 for name in /sys/class/virtio-ports/*/name; do
@@ -42,7 +48,7 @@ else
     else
         echo "mrtd: the host asked for nothing in particular"
     fi
-    if sh /collect.sh "$@" >&3; then
+    if sh "$here/collect.sh" "$@" >&3; then
         echo "mrtd: payload sent"
     else
         echo "mrtd: the collector failed"

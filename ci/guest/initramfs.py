@@ -49,6 +49,17 @@ def build_initramfs(*, busybox: bytes, init: bytes, modules: Mapping[str, bytes]
     Raises:
         SpecError: busybox is not a static ELF program, or a module has an unusable name or body.
     """
+    archive = b"".join(_members(agent_files(busybox=busybox, init=init, modules=modules)))
+    return archive + bytes(-len(archive) % 512)
+
+
+def agent_files(
+    *, busybox: bytes, init: bytes, modules: Mapping[str, bytes] = _EMPTY
+) -> dict[str, tuple[int, bytes]]:
+    """The agent's files, with their modes, by their path below the folder that they are put into.
+
+    Arguments and errors are those of `build_initramfs`.
+    """
     _check_busybox(busybox)
     files = {
         "init": (0o755, init),
@@ -60,8 +71,7 @@ def build_initramfs(*, busybox: bytes, init: bytes, modules: Mapping[str, bytes]
         if path in files:
             raise SpecError("comes twice", origin=f"module {name!r}")
         files[path] = (0o644, _module_body(name, body))
-    archive = b"".join(_members(files))
-    return archive + bytes(-len(archive) % 512)
+    return files
 
 
 def _members(files: Mapping[str, tuple[int, bytes]]) -> Iterator[bytes]:

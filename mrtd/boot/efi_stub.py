@@ -11,7 +11,7 @@ from typing import Final
 
 from mrtd.eventlog import Event, EventType, InputName, Origin, register_of_pcr
 from mrtd.firmware.profiles import InitrdArgument
-from mrtd.registers import Sha384, Target
+from mrtd.registers import Sha384, Target, Unpinned
 
 _PCR: Final = 9
 _LOAD_OPTIONS_ID: Final = 0x8F3B22ED
@@ -36,28 +36,39 @@ def load_options(cmdline: str, *, initrd: bool, argument: InitrdArgument) -> byt
 
 
 def stub_events(
-    options: bytes, initrd: Sha384 | None, *, target: Target, initrd_where: str
+    options: bytes | Unpinned,
+    initrd: Sha384 | Unpinned | None,
+    *,
+    target: Target,
+    initrd_where: str,
+    cmdline_where: str = "boot.cmdline",
 ) -> tuple[Event, ...]:
     """EV_EVENT_TAG events of the stub: load options, then initrd; each only if there is one.
 
     Args:
-        options: UTF-16 load options with NUL, or empty.
-        initrd: SHA-384 of the initrd.
+        options: UTF-16 load options with NUL, or empty, or why they are not known.
+        initrd: SHA-384 of the initrd, or why it is not known; None if there is none.
         target: who takes the measurements.
         initrd_where: the initrd's file name, for the event's origin.
+        cmdline_where: where the load options are from.
     """
     register = register_of_pcr(_PCR, target)
     events: list[Event] = []
     if options:
-        text = options.decode("utf-16-le").rstrip("\0")
+        if isinstance(options, Unpinned):
+            digest: Sha384 | Unpinned = options
+            text = "not known"
+        else:
+            digest = Sha384.of(options)
+            text = options.decode("utf-16-le", "replace").rstrip("\0")
         events.append(
             Event(
                 register,
                 EventType.EV_EVENT_TAG,
-                Sha384.of(options),
+                digest,
                 f"load options: {text}",
-                Origin(InputName.CMDLINE, "boot.cmdline"),
-                _tagged(_LOAD_OPTIONS_ID, _LOAD_OPTIONS_TAG),
+                Origin(InputName.CMDLINE, cmdline_where),
+                tagged_data(_LOAD_OPTIONS_ID, _LOAD_OPTIONS_TAG),
             )
         )
     if initrd is not None:
@@ -68,12 +79,12 @@ def stub_events(
                 initrd,
                 "initrd",
                 Origin(InputName.INITRD, initrd_where),
-                _tagged(_INITRD_ID, _INITRD_TAG),
+                tagged_data(_INITRD_ID, _INITRD_TAG),
             )
         )
     return tuple(events)
 
 
-def _tagged(identifier: int, text: bytes) -> bytes:
+def tagged_data(identifier: int, text: bytes) -> bytes:
     """TCG_PCClientTaggedEvent: u32 ID | u32 size | data."""
     return identifier.to_bytes(4, "little") + len(text).to_bytes(4, "little") + text

@@ -13,11 +13,16 @@ from mrtd.cli.run import run_verb
 
 VERBS: Final = {
     "measure": "derive MRTD and RTMR0-2 of a launch spec",
+    "matrix": "derive a launch on many shapes of machine, at once",
     "inspect": "show what a firmware or kernel file is",
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
+    "diff": "say which input moved which register, from A to B",
+    "audit": "say which input of a launch no register covers, and what to do",
+    "rederive": "derive a release's figures again from its inputs, and compare",
     "explain": "say why evidence is not what was expected",
     "verify": "may this VM in? a token, quote or bundle in, a verdict out",
+    "workloads": "containers that run here, and who signed their images",
     "trust": "show the root of trust for signatures, or fetch it anew",
     "serve": "answer control planes over HTTP: may this VM in?",
     "completion": "print what makes a shell complete all of this",

@@ -26,8 +26,13 @@ examples:
                                             compare one register (96 hex digits)
   mrtd measure launch.toml --strict         exit 1 if a register says nothing
   mrtd measure launch.toml --qemu none      do not ask QEMU: RTMR0 is unpinned
+  virsh dumpxml td | mrtd measure --libvirt - --vmm-version 10.1.0
+                                            a libvirt domain
+  mrtd measure --qemu-cmdline /proc/4711/cmdline --vmm-version 10.1.0 \\
+      --print-spec                          a running QEMU, as a launch spec
 
-docs/launch-spec.md describes the spec.
+docs/launch-spec.md describes the spec; docs/machines.md domains and command
+lines.
 """
 
 
@@ -40,7 +45,15 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("spec", metavar="SPEC", type=Path, help="launch spec (launch.toml)")
+    from mrtd.cli.machines import add_machine_options  # noqa: PLC0415
+
+    add_machine_options(verb)
+    verb.add_argument(
+        "--print-spec",
+        action="store_true",
+        help="print the launch as a spec and measure nothing; with --json: and what became of "
+        "each argument",
+    )
     verb.add_argument("--json", action="store_true", help="print the measurement document")
     verb.add_argument("--output", metavar="FILE", type=Path, help="write the document to FILE, too")
     verb.add_argument(
@@ -78,8 +91,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, compare; the exit code."""
+    from mrtd.cli.machines import print_spec, read_machine  # noqa: PLC0415
     from mrtd.cli.output import Progress, write_whole  # noqa: PLC0415
-    from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
     from mrtd.measure import MeasureOptions, measure  # noqa: PLC0415
     from mrtd.registers import Target  # noqa: PLC0415
 
@@ -94,8 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
     )
     try:
-        spec = read_spec_file(arguments.spec)
-        derivation = measure(spec, arguments.spec.parent, options, progress=progress)
+        reading, folder = read_machine(arguments)
+        if arguments.print_spec:
+            print_spec(reading, as_json=arguments.json)
+            return 0
+        derivation = measure(reading.spec, folder, options, progress=progress)
     finally:
         progress.clear()
     from mrtd.document import encode, to_document  # noqa: PLC0415

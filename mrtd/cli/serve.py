@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mrtd.cli import options
+from mrtd.cli.workloads import add_images
 
 if TYPE_CHECKING:
     import socket
 
+    from mrtd.service.fleet import Fleet
     from mrtd.service.service import Service
     from mrtd.verifier.policy import Policy
 
@@ -73,7 +75,13 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
     verb.add_argument(
         "--reference-cp", action="store_true",
         help="be a control plane instead of a sidecar: GET /register/nonce and POST /register; "
-        "it makes no tunnels, but random ids",
+        "it makes no tunnels, but random ids; GET / shows the fleet",
+    )  # fmt: skip
+    add_images(verb)
+    verb.add_argument(
+        "--fleet-network", metavar="CIDR", type=_network, action="append", default=[],
+        help="addresses where agents may be asked for /health although they are not public "
+        "(10.8.0.0/16); there, http will do; may be given several times",
     )  # fmt: skip
     verb.add_argument(
         "--binding", choices=("required", "none"), default="required",
@@ -91,6 +99,15 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
     verb.set_defaults(run=_run)
 
 
+def _network(text: str) -> object:
+    import ipaddress  # noqa: PLC0415
+
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no network such as 10.8.0.0/16") from error
+
+
 def _count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 10_000:
@@ -99,6 +116,7 @@ def _count(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _check_options(arguments)
     _demand_libraries()
     from mrtd.service.app import make_app  # noqa: PLC0415 - heavy
     from mrtd.service.limits import Limits  # noqa: PLC0415
@@ -123,6 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
             service,
             owner=environment.get("DD_OWNER", ""),
             environment=environment.get("DD_ENV", ""),
+            fleet=_fleet(service, arguments),
         )
         if arguments.reference_cp
         else Sidecar(service)
@@ -130,6 +149,48 @@ def _run(arguments: argparse.Namespace) -> int:
     announce = partial(_announce, service, arguments)
     serve(service, make_app(service, kind), _place(arguments), announce)
     return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises `SpecError`: an option that would do nothing."""
+    from mrtd.errors import SpecError  # noqa: PLC0415 - heavy
+
+    for option in ("images", "cosign", "registry_login", "fleet_network"):
+        if getattr(arguments, option) and not arguments.reference_cp:
+            raise SpecError(
+                "is for the fleet", origin="options", field=f"--{option.replace('_', '-')}",
+                hint="say --reference-cp, too: a sidecar has none",
+            )  # fmt: skip
+    for option in ("cosign", "registry_login"):
+        if getattr(arguments, option) and not arguments.images:
+            raise SpecError(
+                "does nothing without --images", origin="options",
+                field=f"--{option.replace('_', '-')}",
+            )  # fmt: skip
+
+
+def _fleet(service: Service, arguments: argparse.Namespace) -> Fleet:
+    """Who was admitted; agents are asked from now on. Raises `MrtdError`."""
+    from mrtd.service.agent_fetch import AgentFetch  # noqa: PLC0415 - heavy
+    from mrtd.service.fleet import Fleet  # noqa: PLC0415
+    from mrtd.verifier.fetch import tls_context  # noqa: PLC0415
+
+    statuses = None
+    if arguments.images is not None:
+        from mrtd.workloads.configured import configured_statuses  # noqa: PLC0415
+
+        statuses = configured_statuses(
+            arguments.images,
+            policy=service.policy,
+            cosign=arguments.cosign,
+            login=arguments.registry_login,
+            clock=service.clock,
+        )
+    own = arguments.ca_bundle
+    ask = AgentFetch(tuple(arguments.fleet_network), tls=own and tls_context(own))
+    fleet = Fleet(ask, statuses, clock=service.clock)
+    fleet.start()
+    return fleet
 
 
 def _demand_libraries() -> None:
@@ -143,7 +204,7 @@ def _demand_libraries() -> None:
     from mrtd.errors import ToolMissing  # noqa: PLC0415
 
     for extra, names in (
-        ("service", ("starlette", "uvicorn")),
+        ("service", ("jinja2", "starlette", "uvicorn")),
         ("verifier", ("jwt", "sigstore.verify")),
     ):
         for name in names:

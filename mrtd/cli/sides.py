@@ -21,6 +21,11 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         help="whose registers: a TD's (cc) or a TPM's (tpm); launch specs are derived for cc by "
         "default, event logs show whose they are",
     )
+    add_qemu(verb)
+
+
+def add_qemu(verb: argparse._ActionsContainer) -> None:
+    """Add the options that say which QEMU is asked."""
     verb.add_argument(
         "--qemu",
         metavar="PATH|none",
@@ -41,6 +46,7 @@ def measure_options(arguments: argparse.Namespace) -> MeasureOptions:
         target=Target(arguments.target or "cc"),
         qemu=Path(arguments.qemu) if ask and arguments.qemu else None,
         ask_qemu=ask,
+        vars=getattr(arguments, "vars", None),
         timeout=arguments.timeout,
     )
 

@@ -106,6 +106,8 @@ def _build(out: Console, document: MeasurementDocument) -> None:
         content = "address only"
         if "extend" in step.build_pass:
             content = f"file {step.file_offset:#x}..{step.file_offset + step.file_size:#x}"
+            if not step.file_size:
+                content = "from the VMM"
         table.add_row(
             str(index), step.type, step.build_pass, f"{step.gpa:#x}", f"{step.memory_size:#x}",
             content,

@@ -74,6 +74,10 @@ class InputName(StrEnum):
     KERNEL = "kernel"
     CMDLINE = "cmdline"
     INITRD = "initrd"
+    UKI = "uki"
+    BOOT_LOADER = "boot loader"
+    LOADER_CONFIG = "boot loader configuration"
+    PARTITIONS = "partition table"
     LOG = "event log"
 
 

@@ -28,10 +28,10 @@ _STEPS: Final[dict[Subject, str]] = {
     "initrd and the QEMU version",
     Subject.LOAD_OPTIONS: "read /proc/cmdline in the guest: the kernel's load options differ",
     Subject.INITRD: "compare `sha384sum` of the host's initrd with the event's digest",
-    Subject.GPT: "the VM booted from a disk, which a launch of boot.kind = direct does not "
-    "describe: its partition table, boot loader and kernel are measured instead",
-    Subject.LOADER: "the VM started through a boot loader, which a launch of boot.kind = direct "
-    "does not describe",
+    Subject.GPT: "the VM booted from a disk: expect a launch with boot.kind = 'disk' and the "
+    "image that it booted",
+    Subject.LOADER: "the VM started through a boot loader: expect a launch with "
+    "boot.kind = 'disk' and the image that it booted, configuration and all",
 }
 _REGISTER_STEPS: Final[dict[RegisterName, str]] = {
     RegisterName.MRTD: "compare the SHA-256 of the firmware file on the host with the spec's: no "

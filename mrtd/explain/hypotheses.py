@@ -36,7 +36,7 @@ from mrtd.firmware.sequence import MEASURED_FW_CFG
 from mrtd.firmware.td_build import fold, td_build
 from mrtd.firmware.variables import SecureBoot, secure_boot_policy, variable_data
 from mrtd.launch.inputs import LaunchInputs
-from mrtd.launch.spec import PageOrder
+from mrtd.launch.spec import DirectBoot, PageOrder
 from mrtd.registers import RegisterName, Sha384, Unpinned
 from mrtd.subject import Subject
 
@@ -77,8 +77,10 @@ def known_launch(
 def _profile_logs(d: Derivation, inputs: LaunchInputs) -> Iterator[tuple[str, EventLog]]:
     unknown = Unpinned("taken from the derivation")
     # a dimension of its own: QEMU decides about it, too
-    boot = replace(d.spec.boot, kernel_header="patched" if d.header.patched else "plain")
-    spec = replace(d.spec, boot=boot)
+    spec = d.spec
+    if isinstance(spec.boot, DirectBoot):
+        header = "patched" if d.header.patched else "plain"
+        spec = replace(spec, boot=replace(spec.boot, kernel_header=header))
     for profile in PROFILES:
         firmware = replace(d.firmware, profile=profile)
         if profile.name == d.firmware.profile.name:
@@ -115,7 +117,9 @@ def dimensions(known: Known, name: RegisterName) -> tuple[Dimension, ...]:
         RegisterName.RTMR1: (_profiles, _header, _separators, _failed_exits),
         RegisterName.RTMR2: (_profiles, _cmdline, _initrd, _nothing_measured),
     }
-    found = (make(known, name) for make in makers.get(name, ()))
+    direct = isinstance(known.derivation.spec.boot, DirectBoot)
+    chosen = (make for make in makers.get(name, ()) if direct or make not in _DIRECT_ONLY)
+    found = (make(known, name) for make in chosen)
     return tuple(dimension for dimension in found if dimension.options)
 
 
@@ -240,8 +244,8 @@ def _failed_exits(_known: Known, _: RegisterName) -> Dimension:
     Firmware logs a pair for each call (edk2 SecurityPkg, Tcg2Dxe and TdTcg2Dxe:
     OnExitBootServicesFailed). A call fails where the memory map is no longer the one that the
     caller has seen (CoreExitBootServices, CoreTerminateMemoryMap), since a driver allocated in
-    between. Linux's stub reads it again, once (efi_exit_boot_services). Seen in TPM logs, with
-    a FAT file system that edk2 202605 could write (docs/launching.md); in no TD's.
+    between. Linux's stub reads it again, once (efi_exit_boot_services). One cause is known, and
+    seen in TPM logs, in no TD's: `mrtd.qemu.exit_flush`.
     """
     called, failed = (Line(Subject.ACTION, Sha384.of(text).raw) for text in (_EXIT_CALLED, _FAILED))
 
@@ -378,3 +382,7 @@ def _nothing_measured(_known: Known, _: RegisterName) -> Dimension:
 def _toml(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+# what only a kernel that QEMU gives can have otherwise
+_DIRECT_ONLY: Final = frozenset({_header, _cmdline})

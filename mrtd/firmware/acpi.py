@@ -69,7 +69,8 @@ def read_tables(blob: memoryview, *, origin: str) -> tuple[AcpiTable, ...]:
         tables.append(AcpiTable(raw.decode("ascii"), start, length))
         if len(tables) > _MAX_TABLES:
             raise reader.fail(f"more than {_MAX_TABLES} tables", "ACPI tables")
-    if bytes(reader.take(reader.remaining, "ACPI tables padding")).strip(b"\0"):
+    padding = reader.take(reader.remaining, "ACPI tables padding")
+    if padding != bytes(len(padding)):
         raise reader.fail("not a table and not zero", "ACPI tables padding")
     if not tables:
         raise reader.fail("no table", "ACPI tables")

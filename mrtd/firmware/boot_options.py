@@ -6,6 +6,7 @@ firmware volumes), edk2 OvmfPkg/Library/PlatformBootManagerLib (which options, i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -69,11 +70,54 @@ def load_option(app: FirmwareApp) -> bytes:
     )
 
 
-def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[Variable, ...]:
-    """BootOrder, then Boot0000, Boot0001, ... as they are measured."""
-    order = b"".join(index.to_bytes(2, "little") for index in range(len(apps)))
-    options = (
-        Variable(GLOBAL_VARIABLE, f"Boot{index:04X}", load_option(app))
-        for index, app in enumerate(apps)
+class BootVariable(msgspec.Struct, frozen=True):
+    """A boot variable, and what it says, for a person."""
+
+    variable: Variable
+    description: str
+
+    @property
+    def name(self) -> str:
+        """``BootOrder``, ``Boot0000``..."""
+        return self.variable.name
+
+    @property
+    def data(self) -> bytes:
+        """Its value, which is what is measured."""
+        return self.variable.data
+
+
+class BootOption(msgspec.Struct, frozen=True):
+    """A boot option: what it is called, and its EFI_LOAD_OPTION."""
+
+    description: str
+    data: bytes
+
+
+def variables_of(
+    options: Mapping[int, BootOption], order: tuple[int, ...]
+) -> tuple[BootVariable, ...]:
+    """BootOrder, then the options in its order, as they are measured.
+
+    Args:
+        options: every option, by its number.
+        order: the numbers in the order in which they are tried.
+    """
+    numbers = b"".join(number.to_bytes(2, "little") for number in order)
+    shown = ", ".join(f"{number:04X}" for number in order) or "empty"
+    return (
+        BootVariable(Variable(GLOBAL_VARIABLE, "BootOrder", numbers), shown),
+        *(
+            BootVariable(
+                Variable(GLOBAL_VARIABLE, f"Boot{number:04X}", options[number].data),
+                options[number].description,
+            )
+            for number in order
+        ),
     )
-    return (Variable(GLOBAL_VARIABLE, "BootOrder", order), *options)
+
+
+def boot_variables(apps: tuple[FirmwareApp, ...]) -> tuple[BootVariable, ...]:
+    """BootOrder, then Boot0000, Boot0001, ... of a direct boot, as they are measured."""
+    options = {n: BootOption(app.description, load_option(app)) for n, app in enumerate(apps)}
+    return variables_of(options, tuple(options))

@@ -18,6 +18,8 @@ from mrtd.errors import UnknownProfile
 from mrtd.firmware.boot_options import (
     BOOT_MENU_HIDDEN,
     FIRMWARE_SETUP,
+    SHELL_APP,
+    SHELL_OLD,
     UI_APP_HIDDEN,
     FirmwareApp,
 )
@@ -68,6 +70,7 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
         cc: what it measures in a TD, in order; empty if it extends nothing.
         tpm: what it measures in a VM with a TPM and no TDX, in order; empty if nothing.
         boot_apps: boot options it creates when a kernel is booted directly, in BootOrder.
+        late_apps: those it creates after the devices' ones, when it boots from a device.
         initrd_argument: where ``initrd=initrd`` goes.
         named_blobs: whether it reads the kernel from fw_cfg ``etc/boot/kernel`` if that exists.
         ecam_base: guest physical address of the PCI Express configuration space.
@@ -75,6 +78,8 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
         window_avoids_reserved: whether its 64-bit PCI window moves below reserved e820 ranges.
         pei_volume_as_built: whether the measured PEI volume is the one in the image (else its
             modules have written to it before it is measured).
+        exit_flushes: whether ExitBootServices flushes every FAT volume before it compares memory
+            maps, and so fails once where that changes them (`mrtd.qemu.exit_flush`).
         source: where the rules come from.
     """
 
@@ -84,12 +89,14 @@ class FirmwareProfile(msgspec.Struct, frozen=True):
     cc: tuple[Row, ...]
     tpm: tuple[Row, ...]
     boot_apps: tuple[FirmwareApp, ...]
+    late_apps: tuple[FirmwareApp, ...]
     initrd_argument: InitrdArgument
     named_blobs: bool
     ecam_base: int
     window_max_phys_bits: int
     window_avoids_reserved: bool
     pei_volume_as_built: bool
+    exit_flushes: bool
     source: str
 
     @property
@@ -133,12 +140,14 @@ _A_202211: Final = FirmwareProfile(
     cc=(),
     tpm=_TPM_202211,
     boot_apps=_UI_APP,
+    late_apps=(SHELL_OLD,),
     initrd_argument=InitrdArgument.SUFFIX,
     named_blobs=False,
     ecam_base=0xB0000000,
     window_max_phys_bits=47,
     window_avoids_reserved=False,
     pei_volume_as_built=False,
+    exit_flushes=False,
     source="TdTcg2Dxe is in IntelTdxX64 only; tpm: logs of Debian 2022.11",
 )
 _A_202302: Final = replace(
@@ -178,6 +187,7 @@ _A_202505: Final = replace(
     cc=_CC_202505,
     tpm=_TPM_202505,
     boot_apps=_MENU_APPS,
+    late_apps=(SHELL_APP,),
     source="edk2 cd76265f1a (SMBIOS), fw_cfg cache, BootManagerMenuApp; source reading only",
 )
 _A_202508: Final = replace(
@@ -192,9 +202,17 @@ _A_202605: Final = replace(
     _A_202508,
     name="edk2-202605",
     first=202605,
-    last=202608,
+    last=202605,
     pei_volume_as_built=True,
-    source="as edk2-202508 in a TD; tpm: logs of Debian 2026.08",
+    source="as edk2-202508 in a TD; source reading only",
+)
+_A_202608: Final = replace(
+    _A_202605,
+    name="edk2-202608",
+    first=202608,
+    last=202608,
+    exit_flushes=True,
+    source="edk2 pull request 12704 (FAT volumes are flushed); tpm: logs of Debian 2026.08",
 )
 
 _NO_LOG_B: Final = "IntelTdxX64 build: no log of TDX hardware confirms it"
@@ -214,6 +232,7 @@ def _inteltdx(
         cc=tuple(Row(row.step, row.unconfirmed or _NO_LOG_B) for row in rows),
         tpm=(),
         boot_apps=base.boot_apps if boot_apps is None else boot_apps,
+        late_apps=(),  # these builds have no shell
         source=source,
     )
 
@@ -226,6 +245,7 @@ PROFILES: Final = (
     _A_202505,
     _A_202508,
     _A_202605,
+    _A_202608,
     _inteltdx(
         _A_202211,
         "before fb91d6cbd0 and e0dcfb31fb: boot variables and separators go elsewhere",
@@ -237,12 +257,12 @@ PROFILES: Final = (
     _inteltdx(_A_202505, "as OvmfPkgX64"),
     _inteltdx(_A_202508, "as OvmfPkgX64"),
     _inteltdx(
-        replace(_A_202605, last=202605),
+        _A_202605,
         "edk2 03a07cb0f5 moved UiApp and BootManagerMenuApp out of a TD's reach",
         boot_apps=(),
     ),
     _inteltdx(
-        replace(_A_202605, name="edk2-202608", first=202608),
+        _A_202608,
         "edk2 pull request 12707 brought BootManagerMenuApp back",
         boot_apps=(BOOT_MENU_HIDDEN,),
     ),

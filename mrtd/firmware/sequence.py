@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from mrtd.eventlog import Event, EventLog, EventType, InputName, Origin, register_of_pcr
-from mrtd.firmware.boot_options import boot_variables
+from mrtd.firmware.boot_options import BootVariable, boot_variables
 from mrtd.firmware.profiles import FirmwareProfile, Step
 from mrtd.firmware.td_hob import td_hob
 from mrtd.firmware.tdvf import SectionType, Tdvf
@@ -17,9 +17,12 @@ from mrtd.registers import RegisterName, Sha384, Target, Unpinned
 
 _SEPARATOR: Final = bytes(4)
 _CALLING: Final = b"Calling EFI Application from Boot Option"
-_EXIT: Final = (
-    b"Exit Boot Services Invocation",
-    b"Exit Boot Services Returned with Success",
+_EXIT: Final = b"Exit Boot Services Invocation"
+_EXIT_FAILED: Final = b"Exit Boot Services Returned with Failure"
+_EXIT_SUCCEEDED: Final = b"Exit Boot Services Returned with Success"
+_NO_LOG_OF_RETRY: Final = (
+    "this firmware's ExitBootServices fails once where it can save variables to a FAT file system, "
+    "in VMs with a TPM; no log of TDX hardware confirms it"
 )
 _ACPI_EVENT: Final = b"ACPI DATA"
 _FW_CFG_EVENT: Final = b"QEMU FW CFG\0"
@@ -52,14 +55,20 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
         image: the firmware image.
         tdvf: its TDX metadata.
         memory: guest memory, bytes.
+        hob_unknown: why the VMM's TD HOB is not the one that follows from that; empty if it is.
         variables: those of its CFV.
         secure_boot: state of the SecureBoot variable.
         acpi: the ACPI files in the order measured.
         fw_cfg: the fw_cfg items that exist, of `MEASURED_FW_CFG`.
         smbios: the SMBIOS table as measured.
-        boot_image: the event of what it starts.
+        boot_image: the event of what it starts before it makes boot options: a kernel that is
+            booted directly.
         version: its version string.
         volumes: the PEI and the DXE volume, unpacked; None where it has not been unpacked.
+        cfv: digest of its CFV, where somebody has hashed that already.
+        before_image: what is measured before the boot image: what verifies it, or drivers.
+        boot_options: its boot variables when it boots from a device, or why they are not known;
+            None for those of a direct boot.
     """
 
     image: memoryview
@@ -70,9 +79,13 @@ class FirmwareInputs(msgspec.Struct, frozen=True):
     acpi: tuple[NamedBlob, ...]
     fw_cfg: tuple[NamedBlob, ...]
     smbios: NamedBlob
-    boot_image: Event
+    boot_image: Event | None
+    hob_unknown: str = ""
     version: str = ""
     volumes: tuple[memoryview, memoryview] | None = None
+    cfv: Sha384 | None = None
+    before_image: EventLog = ()
+    boot_options: tuple[BootVariable, ...] | Unpinned | None = None
 
 
 def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Target) -> EventLog:
@@ -80,10 +93,23 @@ def firmware_events(profile: FirmwareProfile, inputs: FirmwareInputs, target: Ta
     return tuple(_Sequence(profile, inputs, target).events())
 
 
-def exit_boot_services(target: Target, profile: FirmwareProfile) -> EventLog:
-    """The two actions of ExitBootServices."""
+def exit_boot_services(
+    target: Target, profile: FirmwareProfile, *, flushed: bool = False
+) -> EventLog:
+    """The actions of ExitBootServices: it is called, and succeeds or is called again.
+
+    Args:
+        target: who takes the measurements.
+        profile: what the firmware does.
+        flushed: whether the machine has a disk whose flush changes the memory map
+            (`mrtd.qemu.exit_flush`).
+    """
     rule = Origin(InputName.PROFILE, profile.name)
-    return tuple(_action(text, 5, target, rule) for text in _EXIT)
+    retried = flushed and profile.exit_flushes
+    texts = (_EXIT, *((_EXIT_FAILED, _EXIT) if retried else ()), _EXIT_SUCCEEDED)
+    doubt = _NO_LOG_OF_RETRY if retried and target is Target.CC else ""
+    actions = (_action(text, 5, target, rule) for text in texts)
+    return tuple(msgspec.structs.replace(a, unconfirmed=doubt) if doubt else a for a in actions)
 
 
 def _action(text: bytes, pcr: int, target: Target, origin: Origin) -> Event:
@@ -126,10 +152,13 @@ class _Sequence:
 
     def td_hob(self) -> Iterator[Event]:
         where = f"machine.memory, {self.inputs.memory:#x} bytes; TDVF sections"
+        unknown = self.inputs.hob_unknown
         yield self.event(
             1,
             EventType.EV_EFI_HANDOFF_TABLES2,
-            Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
+            Unpinned(unknown)
+            if unknown
+            else Sha384.of(td_hob(self.inputs.tdvf, self.inputs.memory)),
             "TD HOB: memory map",
             Origin(InputName.MEMORY, where),
         )
@@ -203,7 +232,7 @@ class _Sequence:
         section = self.inputs.tdvf.of_type(SectionType.CFV)[0]
         content = section.content(self.inputs.image)
         yield self.event(
-            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, Sha384.of(content),
+            1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, self.inputs.cfv or Sha384.of(content),
             "CFV: variable store as built",
             Origin(
                 InputName.VARIABLES,
@@ -229,24 +258,22 @@ class _Sequence:
         return self.event(1, kind, digest, blob.name, Origin(source, blob.where), data=data)
 
     def boot_image(self) -> Iterator[Event]:
-        if self.inputs.secure_boot is SecureBoot.ON:
-            yield self.event(
-                7, EventType.EV_EFI_VARIABLE_AUTHORITY,
-                Unpinned("Secure Boot is on: which db entry verifies the kernel is not derived"),
-                "db entry that verifies the kernel",
-                Origin(InputName.VARIABLES, f"{self.inputs.tdvf.origin} CFV"),
-            )  # fmt: skip
-        yield self.inputs.boot_image
+        yield from self.inputs.before_image
+        if self.inputs.boot_image is not None:
+            yield self.inputs.boot_image
 
     def boot_variables(self) -> Iterator[Event]:
-        for variable in boot_variables(self.profile.boot_apps):
-            if variable.name == "BootOrder":
-                shown = ", ".join(f"{i:04X}" for i in range(len(self.profile.boot_apps))) or "empty"
-            else:
-                shown = self.profile.boot_apps[int(variable.name[4:], 16)].description
+        options = self.inputs.boot_options
+        if isinstance(options, Unpinned):
+            yield self.event(
+                1, EventType.EV_EFI_VARIABLE_BOOT, options, "BootOrder and boot options", self.rule
+            )
+            return
+        for variable in boot_variables(self.profile.boot_apps) if options is None else options:
             yield self.event(
                 1, EventType.EV_EFI_VARIABLE_BOOT, Sha384.of(variable.data),
-                f"{variable.name}: {shown}", self.rule, data=variable_data(variable),
+                f"{variable.name}: {variable.description}", self.rule,
+                data=variable_data(variable.variable),
             )  # fmt: skip
 
     def boot_variables_unknown(self) -> Iterator[Event]:

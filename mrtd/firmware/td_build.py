@@ -7,7 +7,9 @@ Source: Intel TDX Module Base Architecture Specification, TDH.MEM.PAGE.ADD and T
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -87,12 +89,15 @@ def td_build(tdvf: Tdvf, page_order: PageOrder) -> TdBuild:
     return TdBuild(page_order, tuple(steps))
 
 
-def fold(build: TdBuild, image: memoryview) -> Sha384:
+def fold(
+    build: TdBuild, image: memoryview, *, supplied: Mapping[int, bytes] = MappingProxyType({})
+) -> Sha384:
     """MRTD: one SHA-384 stream over the records of the build.
 
     Args:
         build: the log of the build.
         image: the firmware image that its sections point into; it is not copied.
+        supplied: content that the VMM puts into sections, by their index.
     """
     state = hashlib.sha384()
     for step in build.steps:
@@ -100,7 +105,10 @@ def fold(build: TdBuild, image: memoryview) -> Sha384:
         if step.build_pass is BuildPass.ADD:
             _add_pages(state, section)
         else:
-            _extend_pages(state, section, image, with_add=step.build_pass is BuildPass.ADD_EXTEND)
+            given = supplied.get(section.index)
+            content = section.content(image) if given is None else memoryview(given)
+            with_add = step.build_pass is BuildPass.ADD_EXTEND
+            _extend_pages(state, section, content, with_add=with_add)
     return Sha384(state.digest())
 
 
@@ -113,14 +121,13 @@ def _add_pages(state: hashlib._Hash, section: Section) -> None:
 
 
 def _extend_pages(
-    state: hashlib._Hash, section: Section, image: memoryview, *, with_add: bool
+    state: hashlib._Hash, section: Section, content: memoryview, *, with_add: bool
 ) -> None:
     """MR.EXTEND records: ``"MR.EXTEND"`` | zeros to 16 | u64 GPA | zeros to 128 | 256 bytes.
 
     The records of some pages are laid out in one buffer and hashed with one call: 14,000 calls, one
     for each chunk of a 4 MiB firmware, would cost more than the hashing.
     """
-    content = section.content(image)
     page_records = _PAGE_ADD + _MR_EXTEND * _CHUNKS if with_add else _MR_EXTEND * _CHUNKS
     records = bytearray(page_records * _BATCH)
     for first in range(section.gpa, section.end, _BATCH * PAGE):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from mrtd.errors import SpecError
 from mrtd.launch.background import Background
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.registers import Sha384
+
+if TYPE_CHECKING:
+    from mrtd.disk import OpenDisk
 
 _READ_SIZE: Final = 1 << 20
 # Anything larger is no firmware, kernel or ACPI blob, and would be read into memory whole.
@@ -48,13 +52,22 @@ class LoadedFile(msgspec.Struct, frozen=True):
         return InputFile(self.key, self.name, len(self.data), Sha384.of(self.data))
 
 
+class DiskImage(msgspec.Struct, frozen=True):
+    """A disk of the launch: what devices call it, where its image is, and in which format."""
+
+    name: str
+    path: Path
+    format: Literal["raw", "qcow2"]
+
+
 class LaunchInputs(msgspec.Struct, frozen=True):
     """All files of a launch; absent ones are None.
 
     Attributes:
         firmware: the image for ``-bios``: ``firmware.vars`` and ``firmware.path`` joined.
         firmware_name: what it is called, for messages and origins.
-        kernel: the kernel.
+        variables: ``firmware.variables``.
+        loaded_kernel: the kernel of a direct boot.
         acpi_tables: ``acpi.tables``.
         acpi_rsdp: ``acpi.rsdp``.
         acpi_loader: ``acpi.loader``.
@@ -64,14 +77,32 @@ class LaunchInputs(msgspec.Struct, frozen=True):
 
     firmware: bytes
     firmware_name: str
-    kernel: LoadedFile
+    variables: LoadedFile | None
+    loaded_kernel: LoadedFile | None
     acpi_tables: LoadedFile | None
     acpi_rsdp: LoadedFile | None
     acpi_loader: LoadedFile | None
     smbios: LoadedFile | None
     initrd_size: int | None
+    _disks: tuple[DiskImage, ...]
     _initrd: Background[InputFile] | None
     _described: Background[tuple[InputFile, ...]]
+
+    @property
+    def kernel(self) -> LoadedFile:
+        """The kernel. Raises `SpecError` for a launch that has none of its own."""
+        if self.loaded_kernel is None:
+            raise SpecError("no kernel is given", origin="launch spec", field="boot.kernel")
+        return self.loaded_kernel
+
+    def open_disk(self, name: str) -> AbstractContextManager[OpenDisk]:
+        """Open a disk. Raises `InputError` for one that is not there or cannot be read."""
+        from mrtd.disk import open_disk  # noqa: PLC0415 - only launches with a disk need it
+
+        for disk in self._disks:
+            if disk.name == name:
+                return open_disk(disk.path, disk.format)
+        raise SpecError(f"none is called {name!r}", origin="launch spec", field="disks")
 
     @property
     def initrd(self) -> InputFile | None:
@@ -95,8 +126,9 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
         SpecError: a file is missing, no regular file, or cannot be read.
     """
     size, initrd = None, None
-    if spec.direct.initrd is not None:
-        initrd_name = spec.direct.initrd
+    direct = spec.boot if isinstance(spec.boot, DirectBoot) else None
+    if direct is not None and direct.initrd is not None:
+        initrd_name = direct.initrd
         expected = size = file_size(folder / initrd_name, key="boot.initrd")
         initrd = Background(lambda: _hash_file(folder, "boot.initrd", initrd_name, expected))
 
@@ -109,23 +141,65 @@ def load_inputs(spec: LaunchSpec, folder: Path) -> LaunchInputs:
     firmware = [load("firmware.path", spec.firmware.path)]
     if spec.firmware.vars is not None:
         firmware.insert(0, load("firmware.vars", spec.firmware.vars))
-    kernel = load("boot.kernel", spec.direct.kernel)
+    variables = load_optional("firmware.variables", spec.firmware.variables)
+    kernel = load_optional("boot.kernel", direct.kernel if direct else None)
     tables = load_optional("acpi.tables", spec.acpi.tables)
     rsdp = load_optional("acpi.rsdp", spec.acpi.rsdp)
     loader = load_optional("acpi.loader", spec.acpi.loader)
     smbios = load_optional("smbios.measured", spec.smbios.measured)
-    files = [file for file in (*firmware, tables, rsdp, loader, smbios, kernel) if file is not None]
+    files = [
+        file
+        for file in (*firmware, variables, tables, rsdp, loader, smbios, kernel)
+        if file is not None
+    ]
     return LaunchInputs(
         firmware=firmware[0].data if len(firmware) == 1 else b"".join(f.data for f in firmware),
         firmware_name="+".join(file.name for file in firmware),
-        kernel=kernel,
+        variables=variables,
+        loaded_kernel=kernel,
         acpi_tables=tables,
         acpi_rsdp=rsdp,
         acpi_loader=loader,
         smbios=smbios,
         initrd_size=size,
+        _disks=tuple(DiskImage(d.name, folder / d.path, d.format) for d in spec.disks),
         _initrd=initrd,
         _described=Background(lambda: tuple(file.described() for file in files)),
+    )
+
+
+def with_blobs(shared: LaunchInputs, spec: LaunchSpec, folder: Path) -> LaunchInputs:
+    """The same files with the ACPI and SMBIOS blobs of another spec, which alone are read.
+
+    Raises:
+        SpecError: a blob is missing, no regular file, or cannot be read.
+    """
+    names = {
+        "acpi.tables": spec.acpi.tables,
+        "acpi.rsdp": spec.acpi.rsdp,
+        "acpi.loader": spec.acpi.loader,
+        "smbios.measured": spec.smbios.measured,
+    }
+    blobs = {
+        key: LoadedFile(key, name, read_file(folder / name, key=key, hint=_HINT))
+        for key, name in names.items()
+        if name is not None
+    }
+
+    def described() -> tuple[InputFile, ...]:
+        own = (*names, "boot.initrd")
+        others = [file for file in shared.described() if file.key not in own]
+        before = [file for file in others if file.key.startswith("firmware.")]
+        mine = [blob.described() for blob in blobs.values()]
+        return (*before, *mine, *others[len(before) :])
+
+    return msgspec.structs.replace(
+        shared,
+        acpi_tables=blobs.get("acpi.tables"),
+        acpi_rsdp=blobs.get("acpi.rsdp"),
+        acpi_loader=blobs.get("acpi.loader"),
+        smbios=blobs.get("smbios.measured"),
+        _described=Background(described),
     )
 
 

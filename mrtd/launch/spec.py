@@ -17,9 +17,16 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 
 from mrtd.errors import SpecError
+from mrtd.launch.options import split_option
 from mrtd.launch.size import memory_bytes
 
 SCHEMA: Final = "mrtd.launch/1"
+
+
+BOOT_OPTIONS: Final = ("menu", "reboot-timeout", "splash-time", "strict")
+TopologyKey = Literal[
+    "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads"
+]
 
 
 class PageOrder(StrEnum):
@@ -37,15 +44,32 @@ class Vmm(_Table, frozen=True, kw_only=True):
     """Who launches the VM.
 
     Attributes:
-        kind: the virtual machine monitor; ``qemu`` is upstream's or a distribution's QEMU on KVM.
+        kind: the virtual machine monitor, a row of ``mrtd/qemu/vmm_profiles.py``; ``qemu`` is
+            upstream's or a distribution's QEMU on KVM.
         version: the version that launches, such as ``10.1.0``; fewer parts match any rest.
         page_order: how pages of the initial TD are added and measured; by default the one of the
-            VMM profile (``mrtd/qemu/vmm.py``).
+            VMM profile.
     """
 
-    kind: Literal["qemu"]
+    kind: Literal["qemu", "qemu-canonical", "cloud-hypervisor", "gce"]
     version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){1,2}$")]
     page_order: PageOrder | None = None
+
+
+class NotModelled(_Table, frozen=True, kw_only=True):
+    """Something of the real machine that a measurement depends on and the spec cannot say.
+
+    Attributes:
+        code: what it is, for programs, such as ``numa_nodes``.
+        argument: the argument as it was given.
+        reason: why registers are not known with it.
+        registers: which.
+    """
+
+    code: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+    argument: str
+    reason: str
+    registers: tuple[Literal["rtmr0", "rtmr1", "rtmr2"], ...] = ("rtmr0",)
 
 
 class Machine(_Table, frozen=True, kw_only=True):
@@ -64,10 +88,21 @@ class Machine(_Table, frozen=True, kw_only=True):
         options: machine properties as for ``-machine``, such as ``{hpet = false}``.
         devices: devices in order, each as for ``-device``. Host resources that they name
             (``drive=``, ``netdev=``, ``chardev=``) are given at launch and are not measured.
+        serial_ports: serial ports of the board, as ``-serial`` adds them; to ACPI tables they are
+            others than those of ``-device isa-serial``.
+        topology: further keys of ``-smp``, such as ``{maxcpus = 8, sockets = 1, cores = 8}``.
+        globals: device defaults, each as for ``-global``.
+        smbios: SMBIOS fields, each as for ``-smbios`` with ``type=``.
+        boot_options: as for ``-boot``, such as ``menu=on,strict=on``.
         fw_cfg: further fw_cfg items, name to text, as for ``-fw_cfg name=...,string=...``.
+        not_modelled: what a reader of machines could not say here: RTMR0 is unpinned, and what
+            else it names.
     """
 
-    type: Annotated[str, msgspec.Meta(pattern=r"^(q35|pc-q35-[0-9]+\.[0-9]+)$")] = "q35"
+    # Distributions have names of their own: pc-q35-noble, pc-q35-rhel9.6.0, ubuntu's -v2 suffixes
+    type: Annotated[
+        str, msgspec.Meta(pattern=r"^(q35|pc-q35-([0-9]+\.[0-9]+|[a-z][A-Za-z0-9.-]*))$")
+    ] = "q35"
     memory: str
     vcpus: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     cpu: Annotated[str, msgspec.Meta(min_length=1)] = "host"
@@ -77,7 +112,13 @@ class Machine(_Table, frozen=True, kw_only=True):
     ) = None
     options: dict[str, bool | str] = {}
     devices: tuple[str, ...] = ()
+    serial_ports: Annotated[int, msgspec.Meta(ge=0, le=4)] = 0
+    topology: dict[TopologyKey, Annotated[int, msgspec.Meta(ge=1, le=4096)]] = {}
+    globals: tuple[str, ...] = ()
+    smbios: tuple[str, ...] = ()
+    boot_options: str = ""
     fw_cfg: dict[str, str] = {}
+    not_modelled: tuple[NotModelled, ...] = ()
 
 
 class Firmware(_Table, frozen=True, kw_only=True):
@@ -86,12 +127,15 @@ class Firmware(_Table, frozen=True, kw_only=True):
     Attributes:
         path: the image that is given to ``-bios``.
         vars: a variable store image to put in front of ``path`` when that holds code only.
+        variables: the variables when they are not those of the image: a store of edk2, or JSON as
+            QEMU's ``uefi-vars`` device and ``virt-fw-vars`` write it.
         profile: event profile (``mrtd/firmware/profiles.py``); guessed from the image otherwise.
         secure_boot: whether it is built with Secure Boot; read from the image otherwise.
     """
 
     path: str
     vars: str | None = None
+    variables: str | None = None
     profile: str | None = None
     secure_boot: bool | None = None
 
@@ -247,7 +291,7 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
         ) from error
     except ValueError as error:  # of tomllib, and of int() for a number of 4300 digits
         raise SpecError(f"not TOML: {error}", origin=origin) from error
-    _check(spec, origin)
+    check_spec(spec, origin=origin)
     return spec
 
 
@@ -269,16 +313,29 @@ def _check_disks(spec: LaunchSpec, refuse: Callable[..., SpecError]) -> None:
         raise refuse("boot.disk", f"there is no disk {spec.boot.disk!r}", "add it to [[disks]]")
 
 
-def _check(spec: LaunchSpec, origin: str) -> None:
+def _check_machine(machine: Machine, refuse: Callable[..., SpecError]) -> None:
+    if re.search(r"(?<!host-)phys-bits=", machine.cpu):
+        raise refuse("machine.cpu", "names phys-bits", "set machine.phys_bits instead")
+    if "max-ram-below-4g" in machine.options:
+        # it moves the split of memory at 4 GiB, which is a rule in mrtd/firmware/td_hob.py
+        raise refuse("machine.options", "max-ram-below-4g is not modelled", "leave it out")
+    for text in machine.smbios:
+        keys = [key for key, _ in split_option(text)]
+        if keys[:1] != ["type"] or {"file", "path"} & set(keys):
+            raise refuse("machine.smbios", f"{text!r} is no type=..., or names a file")
+    for key, _ in split_option(machine.boot_options) if machine.boot_options else ():
+        if key not in BOOT_OPTIONS:
+            raise refuse("machine.boot_options", f"{key!r} is none of {', '.join(BOOT_OPTIONS)}")
+
+
+def check_spec(spec: LaunchSpec, *, origin: str) -> None:
+    """Refuse values that contradict each other or cannot be told to QEMU. Raises `SpecError`."""
+
     def refuse(field: str, message: str, hint: str | None = None) -> SpecError:
         return SpecError(message, origin=origin, field=field, hint=hint)
 
     memory_bytes(spec.machine.memory, origin=origin, field="machine.memory")
-    if "phys-bits" in spec.machine.cpu:
-        raise refuse("machine.cpu", "names phys-bits", "set machine.phys_bits instead")
-    if "max-ram-below-4g" in spec.machine.options:
-        # it moves the split of memory at 4 GiB, which is a rule in mrtd/firmware/td_hob.py
-        raise refuse("machine.options", "max-ram-below-4g is not modelled", "leave it out")
+    _check_machine(spec.machine, refuse)
     if spec.acpi.tables is None and (spec.acpi.rsdp or spec.acpi.loader):
         raise refuse("acpi.tables", "missing, while acpi.rsdp or acpi.loader is given")
     _check_disks(spec, refuse)
@@ -289,6 +346,10 @@ def _check(spec: LaunchSpec, origin: str) -> None:
         "machine.cpu": [spec.machine.cpu],
         "machine.options": [*spec.machine.options, *map(str, spec.machine.options.values())],
         "machine.devices": list(spec.machine.devices),
+        "machine.globals": list(spec.machine.globals),
+        "machine.smbios": list(spec.machine.smbios),
+        "machine.boot_options": [spec.machine.boot_options],
+        "machine.not_modelled": [item.argument for item in spec.machine.not_modelled],
         "machine.fw_cfg": [*spec.machine.fw_cfg, *spec.machine.fw_cfg.values()],
         "boot.cmdline": [cmdline],
     }

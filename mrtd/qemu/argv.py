@@ -12,8 +12,9 @@ import re
 from typing import Final
 
 from mrtd.errors import SpecError
+from mrtd.launch.options import escape
 from mrtd.launch.spec import LaunchSpec
-from mrtd.qemu.devices import escape, parse_device
+from mrtd.qemu.devices import parse_device
 from mrtd.registers import Target
 
 TPM_ID: Final = "tpm0"
@@ -60,10 +61,18 @@ def machine_arguments(spec: LaunchSpec, *, target: Target, dump: bool) -> tuple[
         "-m",
         f"{spec.memory_bytes >> 20}M",
         "-smp",
-        str(machine.vcpus),
+        ",".join([str(machine.vcpus), *(f"{key}={n}" for key, n in machine.topology.items())]),
         "-cpu",
         _cpu(spec, dump=dump),
     ]
+    for option, values in (
+        ("-global", machine.globals),
+        ("-smbios", machine.smbios),
+        ("-boot", (machine.boot_options,) if machine.boot_options else ()),
+    ):
+        for value in values:
+            arguments += [option, value]
+    arguments += ["-serial", "null"] * machine.serial_ports
     for name, text in machine.fw_cfg.items():
         arguments += ["-fw_cfg", f"name={escape(name)},string={escape(text)}"]
     has_tpm = False

@@ -18,7 +18,9 @@ from mrtd.firmware.profiles import Step
 from mrtd.firmware.sequence import MEASURED_FW_CFG, NamedBlob
 from mrtd.firmware.smbios import measured_table, with_processor_id
 from mrtd.launch.inputs import LaunchInputs, LoadedFile
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.options import split_option
+from mrtd.launch.spec import DirectBoot, LaunchSpec
+from mrtd.qemu.vmm_profiles import vmm_profile
 from mrtd.registers import Unpinned
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 _SMBIOS_TABLES: Final = "etc/smbios/smbios-tables"
 _BOOT_MENU: Final = "BootMenu"
 _BOOT_ORDER: Final = "bootorder"
+_ALWAYS: Final = (_BOOT_MENU, _BOOT_ORDER)
 # qemu hw/i386/x86-common.c: -kernel adds the boot ROM in front of all other boot devices
 _DIRECT_BOOT_ORDER: Final = b"/rom@genroms/linuxboot_dma.bin\0"
 _NO_BOOT_MENU: Final = bytes(2)
+_A_BOOT_MENU: Final = (1).to_bytes(2, "little")
 _TPM_LOG: Final = bytes(1 << 16)  # qemu hw/acpi/tpm.h TPM_LOG_AREA_MINIMUM_SIZE
 
 
@@ -123,6 +127,8 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
     Without QEMU they follow from the spec, as long as no device changes them.
     """
     if isinstance(fw_cfg, Unpinned):
+        if vmm_profile(spec.vmm).tables or spec.machine.not_modelled:
+            return tuple(NamedBlob(name, fw_cfg, "not known") for name in _ALWAYS)
         return _items_of_spec(spec)
     items = {**fw_cfg.files, _BOOT_MENU: fw_cfg.boot_menu}
     where = f"QEMU {fw_cfg.qemu_version} fw_cfg"
@@ -130,13 +136,16 @@ def fw_cfg_items(spec: LaunchSpec, fw_cfg: FwCfg | Unpinned) -> tuple[NamedBlob,
 
 
 def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
-    order = NamedBlob(_BOOT_ORDER, _DIRECT_BOOT_ORDER, "boot.kind = direct")
+    options = dict(split_option(spec.machine.boot_options)) if spec.machine.boot_options else {}
+    orders: list[NamedBlob] = []
+    if isinstance(spec.boot, DirectBoot):
+        strict = options.get("strict") == "on"
+        # qemu system/bootdevice.c get_boot_devices_list: one a line, and HALT behind them
+        boot_order = _DIRECT_BOOT_ORDER[:-1] + b"\nHALT\0" if strict else _DIRECT_BOOT_ORDER
+        orders = [NamedBlob(_BOOT_ORDER, boot_order, "boot.kind = direct")]
     if any("bootindex" in device for device in spec.machine.devices):
-        order = NamedBlob(
-            _BOOT_ORDER,
-            Unpinned("a device has a bootindex, and QEMU was not asked for the boot order"),
-            "machine.devices",
-        )
+        unasked = Unpinned("a device has a bootindex, and QEMU was not asked for the boot order")
+        orders = [NamedBlob(_BOOT_ORDER, unasked, "machine.devices")]
     roots: tuple[NamedBlob, ...] = ()
     if any("pxb" in device for device in spec.machine.devices):
         unknown = Unpinned("a device adds PCI roots, and QEMU was not asked how many")
@@ -147,5 +156,12 @@ def _items_of_spec(spec: LaunchSpec) -> tuple[NamedBlob, ...]:
         if name in MEASURED_FW_CFG
     )
     menu = NamedBlob(_BOOT_MENU, _NO_BOOT_MENU, "QEMU's default")
-    found = {blob.name: blob for blob in (*roots, menu, order, *given)}
+    if options.get("menu") == "on":
+        menu = NamedBlob(_BOOT_MENU, _A_BOOT_MENU, "machine.boot_options")
+    wait: tuple[NamedBlob, ...] = ()
+    if (time := options.get("splash-time", "")).isdecimal():
+        # qemu hw/nvram/fw_cfg.c fw_cfg_bootsplash: u16, little-endian
+        blob = (int(time[:9]) & 0xFFFF).to_bytes(2, "little")
+        wait = (NamedBlob("etc/boot-menu-wait", blob, "machine.boot_options"),)
+    found = {blob.name: blob for blob in (*roots, menu, *wait, *orders, *given)}
     return tuple(found[name] for name in MEASURED_FW_CFG if name in found)

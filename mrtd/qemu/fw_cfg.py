@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mrtd.errors import ToolFailed
-from mrtd.launch.spec import LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec
 from mrtd.qemu.argv import machine_arguments
 from mrtd.qemu.chipset import Pci
 from mrtd.qemu.devices import stand_ins, tpm_ids
@@ -107,7 +107,7 @@ def dump(
         argv = [
             str(binary),
             *arguments,
-            *stand_ins(spec),
+            *stand_ins(spec, dump=True),
             *("-display", "none"),
             # Nothing touches the memory, so a host with less than the machine's can ask too.
             *("-object", f"memory-backend-ram,id={_MEMORY},size={spec.memory_bytes},reserve=off"),
@@ -119,7 +119,7 @@ def dump(
             *("-chardev", f"socket,id=mrtd-qmp,fd={monitor_far.fileno()}"),
             *("-mon", "chardev=mrtd-qmp,mode=control"),
             *("-bios", _BIOS_FILE),
-            *("-kernel", str(kernel.absolute()) if kernel else _KERNEL_FILE),
+            *_kernel_argument(spec, kernel),
         ]
         handed = [qtest_far, monitor_far]
         for number, name in enumerate(tpm_ids(arguments)):
@@ -139,6 +139,13 @@ def dump(
             ecam_base=ecam_base,
             mmio64=mmio64,
         )
+
+
+def _kernel_argument(spec: LaunchSpec, kernel: Path | None) -> tuple[str, ...]:
+    """``-kernel`` where the launch has it: with it comes a boot ROM that heads the boot order."""
+    if not isinstance(spec.boot, DirectBoot):
+        return ()
+    return ("-kernel", str(kernel.absolute()) if kernel else _KERNEL_FILE)
 
 
 def _ask(process: Process, qtest: Qtest, qmp: Qmp, *, ecam_base: int, mmio64: Mmio64Rule) -> FwCfg:

@@ -74,6 +74,7 @@ class HeaderRow(msgspec.Struct, frozen=True):
         before: first version that it does not describe.
         confidential: for a TD, or for a plain VM.
         named_blobs: for a firmware that reads ``etc/boot/kernel``, or one that does not.
+        linux: for a Linux kernel ("HdrS"), or another EFI application.
         patched: the answer.
         source: where that is known from.
     """
@@ -84,9 +85,15 @@ class HeaderRow(msgspec.Struct, frozen=True):
     named_blobs: bool | None
     patched: bool
     source: str
+    linux: bool | None = None
 
 
+_ONLY_LINUX: Final = "qemu 57e2cc9abf5d (10.0, 9.2.1, 9.1.3, 8.2.9, 7.2.16): only Linux is patched"
 HEADER_ROWS: Final = (
+    HeaderRow((9, 2, 1), (10**4,), None, None, False, _ONLY_LINUX, linux=False),
+    HeaderRow((9, 1, 3), (9, 2), None, None, False, _ONLY_LINUX, linux=False),
+    HeaderRow((8, 2, 9), (9,), None, None, False, _ONLY_LINUX, linux=False),
+    HeaderRow((7, 2, 16), (8,), None, None, False, _ONLY_LINUX, linux=False),
     HeaderRow((10, 2), (10**4,), True, None, False, "qemu a7542a38f399: never for a TD"),
     HeaderRow((10,), (10**4,), None, True, False, "etc/boot/kernel holds the file as it is"),
     HeaderRow((0,), (10**4,), None, None, True, "qemu x86_load_linux patches the legacy item"),
@@ -104,14 +111,17 @@ def same_version(wanted: str, found: str) -> bool:
     return version_tuple(found)[: len(numbers)] == numbers
 
 
-def default_page_order(version: str) -> PageOrderRow:
-    """The row for a QEMU version."""
-    numbers = version_tuple(version)
-    return next(row for row in PAGE_ORDERS if row.first <= numbers < row.before)
+def header_patched(
+    version: str, *, confidential: bool, named_blobs: bool, linux: bool = True
+) -> HeaderRow:
+    """The row that says whether the measured kernel has a patched setup header.
 
-
-def header_patched(version: str, *, confidential: bool, named_blobs: bool) -> HeaderRow:
-    """The row that says whether the measured kernel has a patched setup header."""
+    Args:
+        version: QEMU's.
+        confidential: whether it launches a TD.
+        named_blobs: whether the firmware reads ``etc/boot/kernel``.
+        linux: whether the image has a Linux setup header at all.
+    """
     numbers = version_tuple(version)
     return next(
         row
@@ -119,4 +129,5 @@ def header_patched(version: str, *, confidential: bool, named_blobs: bool) -> He
         if row.first <= numbers < row.before
         and row.confidential in {None, confidential}
         and row.named_blobs in {None, named_blobs}
+        and row.linux in {None, linux}
     )

@@ -79,6 +79,8 @@ class Gate:
     ) -> None:
         self._app, self._service = app, service
         self._paths, self._working = paths, working
+        # "/agent/{agent_id}": paths below a folder count together, however many there are
+        self._folders = {path.partition("{")[0]: path for path in paths if "{" in path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -87,7 +89,7 @@ class Gate:
         started = time.perf_counter()
         notes = scope[_NOTES] = Notes()
         scope["app"] = self  # starlette raises instead of answering in plain text
-        path = scope["path"] if scope["path"] in self._paths else _UNKNOWN
+        path = self._named(scope["path"])
         sent = _Sent(send, _request_id(Request(scope)))
         try:
             await self._run(scope, receive, sent)
@@ -109,12 +111,18 @@ class Gate:
                 detail=notes.detail,
             )
 
+    def _named(self, path: str) -> str:
+        """What a path is counted as."""
+        if path in self._paths:
+            return path
+        return self._folders.get(path[: path.rfind("/") + 1], _UNKNOWN)
+
     async def _run(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
         answer: Response | None = None
         notes: Notes = scope[_NOTES]
         try:
             self._check_head(scope)
-            if scope["path"] in self._working:
+            if self._named(scope["path"]) in self._working:
                 await self._work(scope, receive, sent)
             else:
                 await self._limited(scope, receive, sent)

@@ -8,6 +8,7 @@ import msgspec
 
 from mrtd import __version__
 from mrtd.service.answers import ErrorBody
+from mrtd.service.fleet_pages import STATIC
 from mrtd.service.readiness import ReadyBody
 from mrtd.service.reference_cp import Admitted
 from mrtd.service.requests import RegisterRequest, VerifyRequest
@@ -96,7 +97,22 @@ def _control_plane() -> Json:
                 "responses": {"200": _json("admitted", "Admitted"), **refused, **_errors()},
             }
         },
+        **_pages(),
     }
+
+
+def _pages() -> Json:
+    html = {"text/html": {"schema": {"type": "string"}}}
+    page = {"200": {"description": "a page for people", "content": html}}
+    missing = {"404": {"description": "a page that says so", "content": html}}
+    named = {"name": "agent_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    one = _get("agent", "What an agent runs, and what was proved of it", {**page, **missing})
+    one["get"]["parameters"] = [named]
+    paths = {"/": _get("fleet", "All agents", page), "/agent/{agent_id}": one}
+    for name, kind in STATIC.items():
+        content = {"description": name, "content": {kind.partition(";")[0]: {}}}
+        paths[f"/static/{name}"] = _get(name.replace(".", "-"), name, {"200": content})
+    return paths
 
 
 def _common() -> Json:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mrtd.service.agent_fetch import AgentFetch
 from mrtd.service.answers import (
     Refusal,
     error_answer,
@@ -24,8 +25,16 @@ from mrtd.service.answers import (
     verdict_status,
 )
 from mrtd.service.body import read_document
+from mrtd.service.fleet import Fleet
+from mrtd.service.fleet_pages import FleetPages
 from mrtd.service.gate import notes_of
-from mrtd.service.requests import Ingress, RegisterRequest, binding_missing, nonce_binding
+from mrtd.service.requests import (
+    Ingress,
+    RegisterRequest,
+    binding_missing,
+    nonce_binding,
+    read_bytes,
+)
 from mrtd.service.service import Service
 from mrtd.service.sidecar import new_nonce
 from mrtd.verifier.binding import Binding
@@ -41,12 +50,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         extra_ingress: further host names.
         owner: by configuration.
         environment: ditto; empty if it is not configured.
+        health: where the agent answers ``/health``, by its proof; None if it did not say.
     """
 
     vm_name: str
     extra_ingress: tuple[Ingress, ...]
     owner: str
     environment: str
+    health: str | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -80,13 +91,14 @@ def admit_without_tunnel(registration: Registration, verdict: Verdict) -> Admitt
 
 
 class ReferenceControlPlane:
-    """``GET /register/nonce`` and ``POST /register``.
+    """``GET /register/nonce``, ``POST /register``, and the pages of the fleet.
 
     Args:
         service: with the verifier.
         admission: what to do with a VM that is admitted.
         owner: of the fleet.
         environment: its label.
+        fleet: who was admitted; by default, one that asks public addresses.
     """
 
     def __init__(
@@ -96,9 +108,13 @@ class ReferenceControlPlane:
         admission: Admission = admit_without_tunnel,
         owner: str = "",
         environment: str = "",
+        fleet: Fleet | None = None,
     ) -> None:
         self._service, self._admission = service, admission
         self._owner, self._environment = owner, environment
+        self.fleet = fleet or Fleet(AgentFetch(), clock=service.clock)
+        self._pages = FleetPages(service, self.fleet, owner=owner, environment=environment)
+        service.at_end(self.fleet.close)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -106,6 +122,7 @@ class ReferenceControlPlane:
         return (
             Route("/register/nonce", self.nonce, methods=["GET"]),
             Route("/register", self.register, methods=["POST"]),
+            *self._pages.routes,
         )
 
     async def nonce(self, _: Request) -> Response:
@@ -135,7 +152,7 @@ class ReferenceControlPlane:
             if not self._service.allow_unbound:
                 raise binding_missing()
             return "none"
-        context = register_context(asked.vm_name, asked.extra_ingress)
+        context = register_context(asked.vm_name, asked.extra_ingress, health=asked.health)
         return nonce_binding(asked.nonce, asked.public_key, asked.proof, context=context)
 
     async def _admit(self, asked: RegisterRequest, verdict: Verdict) -> Admitted:
@@ -144,9 +161,10 @@ class ReferenceControlPlane:
             extra_ingress=asked.extra_ingress,
             owner=self._owner,
             environment=self._environment,
+            health=asked.health,
         )
         try:
-            return await asyncio.get_running_loop().run_in_executor(
+            admitted = await asyncio.get_running_loop().run_in_executor(
                 self._service.workers, self._admission, registration, verdict
             )
         except Exception as error:
@@ -155,3 +173,12 @@ class ReferenceControlPlane:
             )
             text = "attested, but it could not be given a place in the fleet; try again"
             raise Refusal(503, "admission_failed", text, retry_after=5) from error
+        self.fleet.admit(
+            admitted.agent_id,
+            vm_name=asked.vm_name,
+            hostname=admitted.hostname,
+            public_key=read_bytes(asked.public_key or "", "public_key"),
+            health=asked.health,
+            verdict=verdict,
+        )
+        return admitted

@@ -10,6 +10,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from mrtd.errors import MalformedDocument
+from mrtd.service.agent_fetch import HEALTH_PATTERN, Place
 from mrtd.service.answers import Refusal
 from mrtd.verifier.binding import Binding, NonceBinding, ReportDataBinding
 from mrtd.verifier.verdict import Reason
@@ -37,6 +39,7 @@ Proof = Annotated[
         description="signature over mrtd.registration.proof/v1, base64url",
     ),
 ]
+Health = Annotated[str, msgspec.Meta(pattern=HEALTH_PATTERN, max_length=280)]
 VmName = Annotated[str, msgspec.Meta(pattern=_NAME, description="name of the VM; it is logged")]
 
 
@@ -117,6 +120,8 @@ class RegisterRequest(_Body, frozen=True, kw_only=True):
         extra_ingress: further host names.
         env_label: ignored: the control plane knows it from its own configuration.
         owner: ditto.
+        health: ``https://HOST[:PORT]`` where the agent answers ``/health``; only with a proof,
+            which covers it, too.
         nonce: of ``GET /register/nonce``; all three of these, or none of them.
         public_key: the agent's.
         proof: over nonce, token and the rest of the request (`reference_cp.register_context`).
@@ -127,6 +132,7 @@ class RegisterRequest(_Body, frozen=True, kw_only=True):
     extra_ingress: Annotated[tuple[Ingress, ...], msgspec.Meta(max_length=32)] = ()
     env_label: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     owner: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    health: Health | None = None
     nonce: Nonce | None = None
     public_key: PublicKey | None = None
     proof: Proof | None = None
@@ -135,6 +141,13 @@ class RegisterRequest(_Body, frozen=True, kw_only=True):
         given = [part is not None for part in (self.nonce, self.public_key, self.proof)]
         if any(given) and not all(given):
             raise ValueError("nonce, public_key and proof come together")
+        if self.health is not None:
+            if not all(given):
+                raise ValueError("health comes with a proof, which covers it")
+            try:
+                Place.read(self.health)
+            except MalformedDocument as error:  # such as port 65536
+                raise ValueError(error.message) from error
 
 
 def read_bytes(text: str, field: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -74,6 +74,7 @@ class Service:
             trust_root=trust_root,
             nonces=self.nonces,
         )
+        self._ends: list[Callable[[], None]] = []
         self.workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mrtd-service")
         self.draining = False
         self.in_flight = 0
@@ -96,11 +97,17 @@ class Service:
         self.requests.add(path, str(GONE if status is None else status))
         self.seconds.observe(path, seconds)
 
+    def at_end(self, end: Callable[[], None]) -> None:
+        """What to call when the service is closed."""
+        self._ends.append(end)
+
     def close(self, seconds: float) -> bool:
         """End the threads; False if some are still at work after so many seconds."""
 
         def end() -> None:
             self.verifier.close()
+            for one in self._ends:
+                one()
             self.workers.shutdown()
 
         # in a thread, because what it waits for may be an upstream that answers slowly

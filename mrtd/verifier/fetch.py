@@ -86,30 +86,19 @@ class HttpFetch:
         body: bytes | None = None,
     ) -> Response:
         """Fetch a URL; with a body, ``POST`` it. Raises `TransportError`."""
-        host, late = "the address", threading.Event()
-        failure: type[TransportError] = TransportError
+        host = "the address"
         try:
             parts = _split(url)
             host = str(parts.hostname)
             path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-            sent = {"Accept-Encoding": "gzip", "Connection": "close", **headers}
-            with _within(timeout, self._connection(parts), late) as connection:
-                connection.request("GET" if body is None else "POST", path, body, sent)
-                with connection.getresponse() as answer:
-                    found = Response(answer.status, _headers(answer), _body(answer, limit))
+            connection = self._connection(parts)
         except _Unusable as error:
-            why, failure = str(error), UnusableAnswer
-        except _Incomplete as error:
-            why = str(error)
-        except (OSError, HTTPException, RuntimeError, ValueError, zlib.error) as error:
-            why = type(error).__name__  # its text may have the URL or a header in it: secrets
-        else:
-            why = ""
-        if late.is_set():  # what looks like the end of a body may be where it was cut
-            why, failure = f"not within {timeout:.0f} s", TransportError
-        if why:
-            raise failure(f"{host}: no usable answer: {why}")
-        return found
+            raise UnusableAnswer(f"{host}: no usable answer: {error}") from None
+        except (OSError, ValueError) as error:
+            raise TransportError(f"{host}: no usable answer: {type(error).__name__}") from None
+        return exchange(
+            connection, host, path, headers=headers, limit=limit, timeout=timeout, body=body
+        )
 
     def _connection(self, parts: SplitResult) -> HTTPConnection:
         """Not yet connected: to the host, or to the proxy."""
@@ -130,14 +119,68 @@ class HttpFetch:
     def _context(self) -> ssl.SSLContext:
         with self._lock:
             if self._tls is None:
-                import certifi  # noqa: PLC0415 - not needed with a bundle
-
-                # not ssl.create_default_context(): that obeys SSLKEYLOGFILE
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                context.load_verify_locations(str(self._ca_bundle or certifi.where()))
-                self._tls = context
+                self._tls = tls_context(self._ca_bundle)
             return self._tls
+
+
+def tls_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
+    """For clients: certificates of a file (PEM), or certifi's; nothing of the environment."""
+    if ca_bundle is None:
+        import certifi  # noqa: PLC0415 - not needed with a bundle
+
+        ca_bundle = Path(certifi.where())
+    # not ssl.create_default_context(): that obeys SSLKEYLOGFILE
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(str(ca_bundle))
+    return context
+
+
+def exchange(
+    connection: HTTPConnection,
+    host: str,
+    path: str,
+    *,
+    headers: Mapping[str, str],
+    limit: int,
+    timeout: float,
+    body: bytes | None = None,
+) -> Response:
+    """One request on a connection that is not yet made, and is closed afterwards; as `Fetch`.
+
+    Args:
+        connection: to the host.
+        host: for messages.
+        path: with query.
+        headers: besides those that are always sent.
+        limit: see `Fetch`.
+        timeout: ditto.
+        body: makes it a ``POST``.
+
+    Raises:
+        TransportError: see `Fetch`.
+    """
+    late = threading.Event()
+    failure: type[TransportError] = TransportError
+    try:
+        sent = {"Accept-Encoding": "gzip", "Connection": "close", **headers}
+        with _within(timeout, connection, late) as line:
+            line.request("GET" if body is None else "POST", path, body, sent)
+            with line.getresponse() as answer:
+                found = Response(answer.status, _headers(answer), _body(answer, limit))
+    except _Unusable as error:
+        why, failure = str(error), UnusableAnswer
+    except _Incomplete as error:
+        why = str(error)
+    except (OSError, HTTPException, RuntimeError, ValueError, zlib.error) as error:
+        why = type(error).__name__  # its text may have the URL or a header in it: secrets
+    else:
+        why = ""
+    if late.is_set():  # what looks like the end of a body may be where it was cut
+        why, failure = f"not within {timeout:.0f} s", TransportError
+    if why:
+        raise failure(f"{host}: no usable answer: {why}")
+    return found
 
 
 class _Unusable(ValueError):

@@ -7,7 +7,10 @@ ports; ``u16`` and ``u32`` are big-endian, and ``field(x) = u32(len(x)) || x``::
               || u32(number of extra_ingress)
               || field(hostname_label) || u16(port)      for each, in the order of the request
 
-Texts are UTF-8; without ``extra_ingress`` their number is 0.
+Texts are UTF-8; without ``extra_ingress`` their number is 0. Where an agent says at which address
+it answers ``/health``, the context is another one, that ends in it::
+
+    context = "mrtd.register/v2\0" || ... as above ... || field(health)
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Final, Protocol
 from mrtd.errors import MalformedDocument
 
 _CONTEXT: Final = b"mrtd.register/v1\0"
+_WITH_HEALTH: Final = b"mrtd.register/v2\0"
 _FIELDS: Final = {"hostname_label", "port"}
 _PORTS: Final = range(1 << 16)
 
@@ -35,13 +39,17 @@ class Ingress(Protocol):
 
 
 def register_context(
-    vm_name: str, extra_ingress: Sequence[Ingress | Mapping[str, object]] = ()
+    vm_name: str,
+    extra_ingress: Sequence[Ingress | Mapping[str, object]] = (),
+    *,
+    health: str | None = None,
 ) -> bytes:
     """What an agent's proof covers besides nonce and token; see the module.
 
     Args:
         vm_name: of the request.
         extra_ingress: of the request, in its order: objects, or what JSON makes of them.
+        health: of the request; None if it has none.
 
     Raises:
         MalformedDocument: a wrong type, a port that is none, or a field that the context does not
@@ -49,12 +57,15 @@ def register_context(
     """
     if not isinstance(extra_ingress, (list, tuple)):
         raise MalformedDocument("is no list", origin="registration", field="extra_ingress")
-    parts = [_CONTEXT, _field(vm_name, "vm_name"), len(extra_ingress).to_bytes(4, "big")]
+    magic = _CONTEXT if health is None else _WITH_HEALTH
+    parts = [magic, _field(vm_name, "vm_name"), len(extra_ingress).to_bytes(4, "big")]
     for ingress in extra_ingress:
         label, port = _ingress(ingress)
         if type(port) is not int or port not in _PORTS:
             raise MalformedDocument("is no port", origin="registration", field="port")
         parts += [_field(label, "hostname_label"), port.to_bytes(2, "big")]
+    if health is not None:
+        parts.append(_field(health, "health"))
     return b"".join(parts)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal, get_args, get_type_hints
 
 import pytest
 
-from mrtd.launch.spec import PageOrder
+from mrtd.errors import SpecError
+from mrtd.launch.spec import PageOrder, Vmm
 from mrtd.qemu.vmm import (
     PAGE_ORDERS,
     QEMU_SECTION_TYPES,
-    default_page_order,
     header_patched,
     same_version,
 )
+from mrtd.qemu.vmm_profiles import VMM_PROFILES, page_order_row
 
 VERSIONS = ["7.2.0", "8.2.2", "9.2.1", "10.0.0", "10.1.3", "10.2.0", "11.1.3"]
 
@@ -61,15 +63,47 @@ def test_the_header_of_a_plain_vm_is_patched_unless_the_firmware_reads_the_plain
     ],
 )
 def test_default_page_order_of_each_version(version: str, order: PageOrder) -> None:
-    row = default_page_order(version)
+    row = page_order_row(Vmm(kind="qemu", version=version))
     assert row.order is order
     assert row.source
 
 
 def test_only_upstream_s_order_is_called_upstream() -> None:
-    assert default_page_order("10.1.0").upstream
-    assert not default_page_order("10.0.9").upstream
-    assert not default_page_order("8.2.2").upstream
+    assert page_order_row(Vmm(kind="qemu", version="10.1.0")).upstream
+    assert not page_order_row(Vmm(kind="qemu", version="10.0.9")).upstream
+    assert not page_order_row(Vmm(kind="qemu", version="8.2.2")).upstream
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "order"),
+    [
+        ("qemu-canonical", "8.2.2", PageOrder.TWO_PASS),  # facts 2.2: Ubuntu 24.04
+        ("qemu-canonical", "9.2.1", PageOrder.PER_PAGE),  # facts 2.2: Ubuntu 25.04
+        ("cloud-hypervisor", "30.0", PageOrder.PER_PAGE),
+        ("gce", "1.0", PageOrder.PER_PAGE),
+    ],
+)
+def test_page_order_of_other_vmms(
+    kind: Literal["qemu-canonical", "cloud-hypervisor", "gce"], version: str, order: PageOrder
+) -> None:
+    row = page_order_row(Vmm(kind=kind, version=version))
+    assert row.order is order
+    assert row.source
+    assert not row.upstream
+
+
+def test_a_build_that_no_row_describes_has_no_default() -> None:
+    with pytest.raises(SpecError, match="page_order"):
+        page_order_row(Vmm(kind="qemu-canonical", version="10.1.0"))
+
+
+def test_every_kind_of_a_spec_has_a_profile() -> None:
+    kinds = get_args(get_type_hints(Vmm)["kind"])
+    assert [profile.kind for profile in VMM_PROFILES] == list(kinds)
+    for profile in VMM_PROFILES:
+        assert profile.source
+        assert bool(profile.hob) == bool(profile.tables), "both are QEMU's, or neither"
+        assert profile.patches_header == (not profile.tables)
 
 
 def test_page_orders_leave_no_version_out() -> None:
@@ -99,3 +133,20 @@ def test_parts_of_a_version_that_are_not_given_match_any(
     same: bool,  # noqa: FBT001 - parametrised
 ) -> None:
     assert same_version(wanted, found) is same
+
+
+@pytest.mark.parametrize(
+    ("version", "patched"),
+    [
+        ("7.2.15", True), ("7.2.16", False), ("7.2.22", False), ("8.1.5", True), ("8.2.8", True),
+        ("8.2.9", False), ("9.0.4", True), ("9.1.2", True), ("9.1.3", False), ("9.2.0", True),
+        ("9.2.1", False), ("10.0.0", False), ("11.1.3", False),
+    ],
+)  # fmt: skip
+def test_which_qemu_patches_what_is_no_linux_kernel(
+    version: str,
+    patched: bool,  # noqa: FBT001 - parametrised
+) -> None:
+    """Commit 57e2cc9abf5d and its backports; 7.2.22 and 11.1.3 booted a UKI (``tests/ci``)."""
+    row = header_patched(version, confidential=False, named_blobs=False, linux=False)
+    assert row.patched is patched

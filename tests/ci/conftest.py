@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.boots import boots, initrd
+from tests.disk_images import images
 from tests.lab.bench import Bench, processes_about
 
-__all__ = ["bench", "boots", "initrd"]
+__all__ = ["bench", "boots", "images", "initrd"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -38,7 +39,7 @@ from mrtd.eventlog.tcg2 import read_log
 from mrtd.eventlog.writer import write_log
 from mrtd.evidence.bundle import Bundle, bundle_from_collected, bundle_of, read_bundle, write_bundle
 from mrtd.evidence.tcb import TcbStatus
-from mrtd.launch.spec import read_spec_file
+from mrtd.launch.spec import LaunchSpec, read_spec_file
 from mrtd.measure import MeasureOptions, measure
 from mrtd.reference.result import confirmation_of, read_result
 from mrtd.registers import Exact, RegisterName, Sha384, Target
@@ -275,6 +276,27 @@ def test_what_the_plain_mode_changes_is_said(tmp_path: Path) -> None:
     disk = replace(spec.machine, devices=("ide-hd,drive=d0",))
     with pytest.raises(SpecError, match="ide-hd needs drive of the host"):
         plain_machine(replace(spec, machine=disk))
+
+
+def test_the_disks_of_a_spec_are_launched() -> None:
+    """Only a disk that the launch is not given is replaced."""
+    spec = msgspec.convert(
+        {
+            "schema": "mrtd.launch/1",
+            "vmm": {"kind": "qemu", "version": "7.2.0"},
+            "machine": {
+                "memory": "1 GiB",
+                "vcpus": 1,
+                "devices": ["virtio-blk-pci,drive=ours", "virtio-blk-pci,drive=theirs"],
+            },
+            "firmware": {"path": "OVMF.fd"},
+            "disks": [{"name": "ours", "path": "disk.raw", "format": "raw"}],
+            "boot": {"kind": "disk", "disk": "ours"},
+        },
+        LaunchSpec,
+    )
+    devices = plain_machine(spec).spec.machine.devices
+    assert devices[:2] == ("virtio-blk-pci,drive=ours", "virtio-rng-pci")
 
 
 # ---- TDs that never ran

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ci.fuzz import TARGETS, FuzzTarget, attempt
+from ci.fuzz import TARGETS, attempt
+from ci.fuzz_target import FuzzTarget
 from mrtd.errors import MalformedAcpi
 
 SEEDS = [(name, number) for name, target in TARGETS.items() for number in range(len(target.seeds))]

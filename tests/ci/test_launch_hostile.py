@@ -156,13 +156,17 @@ def test_launches_in_parallel_do_not_meet(bench: Bench) -> None:
 
 
 def test_a_disk_is_never_written_by_its_name(bench: Bench) -> None:
-    """QEMU gets it below an overlay; a real guest tries to write in test_launch_real.py."""
+    """QEMU gets it below an overlay; a real guest tries to write in test_launch_real.py.
+
+    What it is says the spec: a guest can make a raw disk look like qcow2.
+    """
     disk = bench.folder / "a, b.img"
     disk.write_bytes(b"QFI\xfb rest")
     spec = SPEC.replace('"isa-serial', '"virtio-blk-pci,drive=disk0", "isa-serial')
-    result = bench.boot(GOOD, spec=spec, disks={"disk0": disk})
+    listed = f'{spec}\n[[disks]]\nname = "disk0"\npath = "{disk.name}"\nformat = "raw"\n'
+    result = bench.boot(GOOD, spec=listed)
     file = str(disk).replace(",", ",,")
-    drive = f"if=none,id=disk0,file={file},format=qcow2,snapshot=on"
+    drive = f"if=none,id=disk0,file={file},format=raw,snapshot=on"
     assert drive in result.arguments
     # without an image, something inert takes its place
     assert "node-name=disk0" in " ".join(bench.boot(GOOD, spec=spec).arguments)

@@ -18,6 +18,7 @@ from ci.progress import Stage
 from fixtures.bzimage import build_bzimage
 from mrtd.eventlog import replay
 from mrtd.eventlog.tcg2 import read_log
+from mrtd.launch.spec import Disk
 from mrtd.registers import Target
 from tests.boots import BOOT_TIMEOUT, Boots, Scenario, scenario_spec
 from tests.conftest import DebianParts, require_tool
@@ -92,9 +93,10 @@ def test_an_image_is_not_written(scenario: Scenario, debian: DebianParts, tmp_pa
     disk.write_bytes(b"untouched".ljust(1 << 20, b"\0"))
     before = hashlib.sha256(disk.read_bytes()).digest()
     files = sorted(tmp_path.iterdir())
-    spec = scenario_spec(replace(scenario, devices=(DISK_DEVICE,)))
+    image = Disk(name="disk0", path="disk.img", format="raw")
+    spec = scenario_spec(replace(scenario, devices=(DISK_DEVICE,), disks=(image,)))
     with pytest.raises(LaunchFailed) as failure:
-        boot_plain(spec, folder=tmp_path, timeout=BOOT_TIMEOUT, disks={"disk0": disk})
+        boot_plain(spec, folder=tmp_path, timeout=BOOT_TIMEOUT)
     assert failure.value.code is Outcome.NO_PAYLOAD
     said = "\n".join(failure.value.evidence["serial"])
     assert "disk before: untouched" in said

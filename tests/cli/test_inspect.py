@@ -155,7 +155,7 @@ def test_real_firmware_names_its_profile(
     assert found["bookworm"]["name"] == "edk2-202211"
     assert found["bookworm"]["extends_rtmrs"] is False
     assert found["trixie"]["name"] == "edk2-202502"
-    assert found["sid"]["name"] == "edk2-202605"
+    assert found["sid"]["name"] == "edk2-202608"
     assert found["inteltdx"]["name"] == "edk2-202608-inteltdx"
     assert found["sid"]["unconfirmed"]
     assert main(["inspect", str(debian.ovmf_2022_11)]) == 0

@@ -12,7 +12,7 @@ from mrtd.firmware.profiles import PROFILES, FirmwareProfile, InitrdArgument, St
 
 CONFIG_A = [p for p in PROFILES if not p.inteltdx]
 CONFIG_B = [p for p in PROFILES if p.inteltdx]
-RELEASES = ("202211", "202302", "202411", "202502", "202505", "202508", "202605")
+RELEASES = ("202211", "202302", "202411", "202502", "202505", "202508", "202605", "202608")
 
 
 def named(name: str) -> FirmwareProfile:

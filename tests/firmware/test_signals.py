@@ -246,7 +246,7 @@ def test_an_image_of_strange_modules_fits_no_profile() -> None:
     [
         ("ovmf_2022_11", "edk2-202211", True),
         ("ovmf_2025_02", "edk2-202502", False),
-        ("ovmf_2026_08", "edk2-202605", False),
+        ("ovmf_2026_08", "edk2-202608", False),
         ("inteltdx_2026_08", "edk2-202608-inteltdx", True),
     ],
 )

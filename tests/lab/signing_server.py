@@ -22,8 +22,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 from tests.lab.faults import Fault
 from tests.lab.github_oidc import OidcProvider, TokenRefused, fulcio_identity, utc_now
@@ -172,16 +174,14 @@ class SigningServer:
         return Answer(200, json.dumps({"count": len(token), "value": token}).encode(), _JSON)
 
     def _fulcio(self, request: Request) -> Answer:
-        """POST /api/v2/signingCert: fulcio.proto, CreateSigningCertificateRequest with a CSR."""
+        """POST /api/v2/signingCert: fulcio.proto, CreateSigningCertificateRequest."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer":
             raise TokenRefused("no bearer token")
         claims = self.provider.check(token)
-        pem = b64decode(json.loads(request.body)["certificateSigningRequest"], validate=True)
-        csr = x509.load_pem_x509_csr(pem)
-        key = csr.public_key()
-        if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            return _refusal(400, "the certificate signing request is not signed with an ECDSA key")
+        key = _proven_key(json.loads(request.body), claims["sub"])
+        if key is None:
+            return _refusal(400, "the request is not signed with an ECDSA key")
         leaf = self.instance.fulcio.issue(
             fulcio_identity(claims), key, self._now(), log=self.instance.ct_log
         )
@@ -199,6 +199,32 @@ class SigningServer:
             return _refusal(400, "no timestamp query")
         stamp = self.instance.timestamp_authority.answer(request.body, self._now())
         return Answer(201, stamp, {"Content-Type": "application/timestamp-reply"})
+
+
+def _proven_key(asked: dict[str, Any], subject: str) -> ec.EllipticCurvePublicKey | None:
+    """The key of a request, if whoever asks has its private half.
+
+    Python's client sends a CSR; Go's sends the key, and signs the token's subject with it.
+    """
+    if "certificateSigningRequest" in asked:
+        pem = b64decode(asked["certificateSigningRequest"], validate=True)
+        csr = x509.load_pem_x509_csr(pem)
+        key = csr.public_key()
+        proven = csr.is_signature_valid
+    else:
+        parts = asked["publicKeyRequest"]
+        key = load_pem_public_key(parts["publicKey"]["content"].encode())  # type: ignore[assignment] # looked at below
+        proof = b64decode(parts["proofOfPossession"], validate=True)
+        proven = isinstance(key, ec.EllipticCurvePublicKey) and _signed(key, proof, subject)
+    return key if proven and isinstance(key, ec.EllipticCurvePublicKey) else None
+
+
+def _signed(key: ec.EllipticCurvePublicKey, signature: bytes, text: str) -> bool:
+    try:
+        key.verify(signature, text.encode(), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _refusal(status: int, message: str) -> Answer:

@@ -43,7 +43,7 @@ class Request:
 
     Attributes:
         query: parameters, decoded; the last one of a name.
-        headers: by lower-case name.
+        headers: by lower-case name; those that are repeated, joined.
     """
 
     method: str
@@ -126,7 +126,10 @@ class Server:
             handler.command,
             parts.path,
             dict(parse_qsl(parts.query, keep_blank_values=True)),
-            {name.lower(): value for name, value in handler.headers.items()},
+            {
+                name.lower(): ", ".join(handler.headers.get_all(name, []))
+                for name in handler.headers
+            },
             handler.rfile.read(length),
         )
         self.requests.append(request)
@@ -175,6 +178,9 @@ class _Http(ThreadingHTTPServer):
             # the names are those of http.server
             do_POST = do_GET  # noqa: N815
             do_DELETE = do_GET  # noqa: N815
+            do_HEAD = do_GET  # noqa: N815
+            do_PATCH = do_GET  # noqa: N815
+            do_PUT = do_GET  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass

@@ -213,7 +213,7 @@ def test_a_wrong_value_is_refused_by_key(table: str, line: str, field: str) -> N
     [
         ('"mrtd.launch/1"', '"mrtd.launch/2"', "schema"),
         ('"mrtd.launch/1"', "1", "schema"),
-        ('kind = "qemu"', 'kind = "cloud-hypervisor"', "vmm.kind"),
+        ('kind = "qemu"', 'kind = "bhyve"', "vmm.kind"),
         ('kind = "direct"', 'kind = "tape"', "boot.kind"),
         ('kind = "direct"', 'kind = "disk"', "boot"),
         ('"10.1.0"', '"10"', "vmm.version"),

@@ -11,11 +11,11 @@ import pytest
 from fixtures import reference
 from mrtd.document import MeasurementDocument, NoteEntry, RuleEntry, encode
 from mrtd.errors import MalformedDocument, ReleaseRefused
+from mrtd.launches import Measured, launch_of
 from mrtd.notes import notes_of
 from mrtd.reference import encode_result, read_result
 from mrtd.registers import ZERO
 from mrtd.verifier.policy import MeasurementPolicy
-from release.assemble import Measured, launch_of
 from release.refusals import (
     Refusal,
     ResultFile,

@@ -118,6 +118,22 @@ def test_the_description_says_what_there_is() -> None:
     run(Fleet(), work)
 
 
+def test_the_description_of_a_control_plane_has_its_pages() -> None:
+    async def work(fleet: Fleet) -> None:
+        got = await fleet.get("/openapi.json")
+        assert got.json == json.loads(msgspec.json.encode(description(reference=True)))
+        names = [item["get"]["operationId"] for item in got.json["paths"].values() if "get" in item]
+        assert len(set(names)) == len(names)
+        assert {"/", "/agent/{agent_id}", "/static/fleet.css"} <= got.json["paths"].keys()
+        for path, item in got.json["paths"].items():
+            if "get" in item:
+                asked = await fleet.get(path.replace("{agent_id}", "none"))
+                content = item["get"]["responses"][str(asked.status)].get("content", {})
+                assert asked.headers["content-type"].partition(";")[0] in content, path
+
+    run(Fleet(kind="reference"), work)
+
+
 def test_the_description_is_whole() -> None:
     for reference in (False, True):
         document = json.loads(msgspec.json.encode(description(reference=reference)))

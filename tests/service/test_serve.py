@@ -168,3 +168,43 @@ def test_what_is_heavy_is_imported_when_it_serves() -> None:
         "assert not {'starlette', 'uvicorn', 'sigstore', 'msgspec', 'jwt'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--images", "images.toml"), ("--fleet-network", "10.0.0.0/8"), ("--cosign", "/bin/true")],
+)
+def test_a_sidecar_has_no_fleet(options: tuple[str, str]) -> None:
+    code, said = failed("--listen", "127.0.0.1:0", *options)
+    assert code == 2
+    assert f"{options[0]}: is for the fleet" in said
+
+
+def test_a_cosign_that_would_be_asked_nothing_is_refused() -> None:
+    code, said = failed("--listen", "127.0.0.1:0", "--reference-cp", "--cosign", "/bin/true")
+    assert code == 2
+    assert "does nothing without --images" in said
+
+
+def test_a_network_is_a_network() -> None:
+    code, said = failed("--reference-cp", "--fleet-network", "10.0.0.1/8")
+    assert code == 2
+    assert "is no network" in said
+
+
+def test_an_images_toml_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "images.toml").write_text("schema = 1")
+    images = str(tmp_path / "images.toml")
+    code, said = failed("--listen", "127.0.0.1:0", "--reference-cp", "--images", images, **IDS)
+    assert code == 2
+    assert images in said
+
+
+def test_a_control_plane_shows_its_fleet() -> None:
+    with serve("--listen", "127.0.0.1:0", "--reference-cp", DD_OWNER="dd", DD_ENV="lab") as running:
+        page = running.ask("GET", "/")
+        assert page.status == 200
+        assert "No agent has registered yet" in page.body.decode()
+        assert "dd / lab" in page.body.decode()
+        code, _ = running.stop()
+    assert code == 0

@@ -1,0 +1,1 @@
+"""Whole disk images for tests and examples, from Debian packages: unprivileged and reproducible."""

@@ -1,0 +1,115 @@
+"""Parts of a domain that libvirt's users see and no measurement does, each with the reason.
+
+Patterns are paths as `Node.unread` names them (``*`` goes over several names, too); the first that
+fits counts. What fits none is a warning.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_NAME: Final = "what the host calls the machine"
+_BACKEND: Final = "what is behind a device: the ACPI tables say that it is in its slot"
+_HOST: Final = "how the host runs the machine: its threads, limits, labels and events"
+_CPU: Final = "what the CPU offers a guest is in no register"
+_LIBVIRT: Final = "libvirt's own notes"
+
+SILENT: Final[tuple[tuple[str, str], ...]] = (
+    ("@id", _LIBVIRT),
+    ("name", _NAME),
+    ("title", _NAME),
+    ("description", _NAME),
+    ("uuid", "SMBIOS type 1: the firmware zeroes it in what it measures"),
+    ("metadata", _LIBVIRT),
+    ("seclabel", _HOST),
+    ("resource", _HOST),
+    ("iothread*", _HOST),
+    ("defaultiothread", _HOST),
+    ("cputune", _HOST),
+    ("numatune", _HOST),
+    ("memtune", _HOST),
+    ("blkiotune", _HOST),
+    ("throttlegroups", _HOST),
+    ("perf", _HOST),
+    ("on_*", _HOST),
+    ("memoryBacking", "which of the host's memory it is: the guest sees the same map"),
+    ("currentMemory*", "the balloon's target; the machine has <memory>"),
+    ("memory@dumpCore", _HOST),
+    ("vcpu@*", _HOST),
+    ("vcpus", "which vCPUs are there at start is in <vcpu>"),
+    ("sysinfo*", "<os> does not say <smbios mode='sysinfo'/>"),
+    ("keywrap", "other machines than x86"),
+    ("clock@*", "the clock's offset: SMBIOS and ACPI do not show it"),
+    ("clock/timer*", "a timer's ticks: only the HPET is in ACPI tables, and it was read"),
+    ("features/pae", "a CPU feature of 32-bit guests"),
+    ("features/apic", "q35 machines have one"),
+    ("features/kvm", _CPU),
+    ("features/hyperv", _CPU),
+    ("features/pvspinlock", _CPU),
+    ("features/msrs", _CPU),
+    ("features/async-teardown", _HOST),
+    ("cpu@*", _CPU),
+    ("cpu/cache", _CPU),
+    ("cpu/vendor", _CPU),
+    ("cpu/model*", _CPU),
+    ("cpu/numa/cell@*", "the cell itself is a warning"),
+    ("cpu/topology@*", _LIBVIRT),
+    ("os/boot*", "which device boots first is among the devices, as bootindex"),
+    ("os/bios@*", "only a SeaBIOS looks at it"),
+    ("os/loader@*", "how the file is mapped"),
+    ("os/nvram*", "no variables with a ROM loader: they start from the firmware's own store"),
+    ("os/firmware*", "how libvirt chose the loader"),
+    ("launchSecurity/quoteGenerationService*", "where quotes are signed: no part of what they say"),
+    ("launchSecurity@*", _LIBVIRT),
+    ("qemu:commandline/qemu:env*", "QEMU's environment: traces and libraries"),
+    ("qemu:capabilities", "what libvirt believes of QEMU: it asks for devices all the same"),
+    ("devices/emulator*", "where QEMU is: it is not run from here"),
+    ("devices/audio*", _BACKEND),
+    ("devices/graphics*", _BACKEND),
+    ("devices/lease*", _HOST),
+    ("devices/*/alias*", _LIBVIRT),
+    ("devices/*/acpi*", "as shown in the device's acpi-index"),
+    ("devices/disk@*", _BACKEND),
+    ("devices/disk/driver*", "how the host reads the disk, and the device's queues"),
+    ("devices/disk/source*", _BACKEND),
+    ("devices/disk/target@*", "the name is libvirt's"),
+    ("devices/disk/address@*", _LIBVIRT),
+    ("devices/disk/boot@*", _LIBVIRT),
+    *((f"devices/disk/{name}*", _BACKEND) for name in (
+        "auth", "backenddomain", "backingStore", "blockio", "encryption", "geometry", "iotune",
+        "mirror", "product", "serial", "shareable", "transient", "vendor", "wwn",
+    )),
+    ("devices/interface@*", _BACKEND),
+    *((f"devices/interface/{name}*", _BACKEND) for name in (
+        "backend", "bandwidth", "coalesce", "driver", "filterref", "guest", "guestaddress", "ip",
+        "link", "mac", "mtu", "port", "portForward", "route", "script", "downscript", "source",
+        "target", "teaming", "tune", "virtualport", "vlan",
+    )),
+    ("devices/controller/driver*", "queues and limits of the controller"),
+    ("devices/controller@*", "queues, ports and vectors of the controller"),
+    ("devices/controller/target@*", _LIBVIRT),
+    *((f"devices/{kind}/{name}*", _BACKEND)
+      for kind in ("serial", "console", "channel", "parallel", "redirdev", "smartcard")
+      for name in ("source", "protocol", "log", "target")),
+    ("devices/serial@*", _BACKEND),
+    ("devices/console@*", _BACKEND),
+    ("devices/channel@*", _BACKEND),
+    ("devices/parallel@*", _BACKEND),
+    ("devices/console/address*", _LIBVIRT),
+    ("devices/filesystem*", _BACKEND),
+    ("devices/input*", _BACKEND),
+    ("devices/tpm/backend*", "the TPM behind the device"),
+    ("devices/video/model*", "heads, resolution and acceleration of the screen"),
+    ("devices/video/driver*", _BACKEND),
+    ("devices/sound/*", _BACKEND),
+    ("devices/watchdog@action", _HOST),
+    ("devices/memballoon*", "statistics and behaviour of the balloon"),
+    ("devices/rng/*", _BACKEND),
+    ("devices/vsock/*", _BACKEND),
+    ("devices/redirdev@*", _BACKEND),
+    ("devices/crypto*", _BACKEND),
+    ("devices/iommu/driver@*", "what the IOMMU offers; its table is asked of QEMU"),
+    ("devices/hostdev*", "the device of the host is a warning by itself"),
+    ("devices/*/address@type", _LIBVIRT),
+    ("devices/*/address@domain", "q35 machines have one PCI domain"),
+)  # fmt: skip

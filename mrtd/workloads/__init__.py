@@ -1,0 +1,1 @@
+"""Workload status, worked out: signatures looked for, answers kept (`mrtd.images.status`)."""
