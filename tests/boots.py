@@ -50,6 +50,7 @@ class Scenario:
         devices: devices after `CHANNEL_DEVICES`.
         disks: the images that they name.
         has_initrd: whether the kernel is given the measuring initramfs; a UKI has its own.
+        initrd: another one instead, with the modules of another kernel.
         variables: a variable store for the front of the firmware.
         qemu: the QEMU program; the installed one by default.
     """
@@ -64,6 +65,7 @@ class Scenario:
     devices: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
     has_initrd: bool = True
+    initrd: Path | None = None
     variables: Path | None = None
     qemu: Path | None = None
 
@@ -143,7 +145,7 @@ def scenario_spec(scenario: Scenario) -> LaunchSpec:
         "devices": [*CHANNEL_DEVICES, *scenario.devices],
     }
     boot: dict[str, object] = {"kind": "direct", "kernel": str(scenario.kernel)}
-    boot |= {"initrd": "initrd"} if scenario.has_initrd else {}
+    boot |= {"initrd": str(scenario.initrd or "initrd")} if scenario.has_initrd else {}
     boot["cmdline"] = scenario.cmdline
     if scenario.kernel is None:
         boot = {"kind": "disk", "disk": scenario.disks[0].name}

@@ -18,6 +18,7 @@ from mrtd.measure import MeasureOptions, measure
 from mrtd.registers import Exact, RegisterName, Target, Unpinned
 from tests.boots import Booted, Boots, Scenario
 from tests.conftest import DebianParts
+from tests.disk_images import Images
 
 pytestmark = pytest.mark.boot
 
@@ -89,7 +90,11 @@ def line(event: Event) -> tuple[str, int, str]:
 def test_every_event_is_predicted(boots: Boots, debian: DebianParts, name: str) -> None:
     scenario, unpredicted = scenarios(debian)[name]
     booted = boots(scenario)
-    derivation = predicted(booted, scenario)
+    check_events(booted, predicted(booted, scenario), unpredicted)
+
+
+def check_events(booted: Booted, derivation: Derivation, unpredicted: frozenset[str]) -> None:
+    """Every event of the log is the derived one, in order; all but the named ones are known."""
     seen, derived = logged(booted), derivation.log
     assert len(seen) == len(derived)
     unknown = {event.description for event in derived if isinstance(event.digest, Unpinned)}
@@ -110,7 +115,11 @@ def test_every_event_is_predicted(boots: Boots, debian: DebianParts, name: str) 
 def test_derived_registers_are_the_guests(boots: Boots, debian: DebianParts, name: str) -> None:
     scenario, _ = scenarios(debian)[name]
     booted = boots(scenario)
-    derived = dict(predicted(booted, scenario).registers.rules)
+    check_registers(booted, predicted(booted, scenario))
+
+
+def check_registers(booted: Booted, derivation: Derivation) -> None:
+    derived = dict(derivation.registers.rules)
     compared = 0
     for register in FIRMWARE_PCRS:
         rule = derived.get(register)
@@ -118,6 +127,24 @@ def test_derived_registers_are_the_guests(boots: Boots, debian: DebianParts, nam
             assert rule.value == booted.result.pcrs[int(register[3:])], register
             compared += 1
     assert compared >= 8
+
+
+def test_bookworms_kernel_is_predicted_too(
+    boots: Boots, debian: DebianParts, images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Debian 12 as it is: Linux 6.1, edk2 2022.11, QEMU 7.2."""
+    kernel = images.inputs.kernels["6.1"]
+    folder = tmp_path_factory.mktemp("bookworm")
+    (folder / "vmlinuz").write_bytes(kernel.image)
+    (folder / "initrd").write_bytes(kernel.initrd)
+    scenario = Scenario(
+        firmware=debian.ovmf_2022_11, kernel=folder / "vmlinuz", initrd=folder / "initrd"
+    )
+    booted = boots(scenario)
+    derivation = predicted(booted, scenario)
+    assert derivation.kernel.version.startswith("6.1.")
+    check_events(booted, derivation, frozenset({PEI_VOLUME}))
+    check_registers(booted, derivation)
 
 
 def test_one_wrong_input_is_noticed(boots: Boots, debian: DebianParts) -> None:
