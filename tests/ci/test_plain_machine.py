@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec.structs import replace
+
 from ci.crosscheck_machine import plain_machine
 from fixtures.domains import CONSOLE, build_domain
 from mrtd.launch.machine import HostFacts
@@ -24,7 +26,10 @@ def test_devices_in_json_form_stay_so_and_in_their_slots() -> None:
     before = [json.loads(text) for text in spec.machine.devices]
     after = [json.loads(text) for text in found]
     assert [d.get("addr") for d in after[: len(before)]] == [d.get("addr") for d in before]
-    replaced = {d["id"]: d for d in after if d["driver"] == "virtio-rng-pci"}
+    kept = {d["id"]: d for d in after if "id" in d}
+    assert kept["virtio-vda"]["driver"] == "virtio-blk-pci"  # its disk is one of the spec's
+    blank = plain_machine(replace(spec, disks=())).spec.machine.devices
+    replaced = {d["id"]: d for d in map(json.loads, blank) if d["driver"] == "virtio-rng-pci"}
     assert replaced["virtio-vda"] == {
         "driver": "virtio-rng-pci", "id": "virtio-vda", "bus": "pci.2", "addr": "0x0",
     }  # fmt: skip

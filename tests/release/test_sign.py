@@ -122,7 +122,7 @@ def test_service_that_may_come_back(
     slow = fault.kind in {Kind.DRIPPING_HEAD, Kind.DRIPPING_BODY}
     server.faults[endpoint] = fault
     with pytest.raises(TransportError) as caught:
-        sign(server, payload, pauses, rekor=rekor, each=0.5 if slow else 30)
+        sign(server, payload, pauses, rekor=rekor, each=2 if slow else 30)
     assert not isinstance(caught.value, ServiceRefused)
     assert "(3 attempts)" in str(caught.value)
     assert "localhost" in str(caught.value)

@@ -121,7 +121,7 @@ def test_ours_is_admitted_and_a_digest_that_is_excepted(published: Published, po
 def test_the_rest_is_not(published: Published, policy: Path) -> None:
     assert "no signature exists" in why(published, published.unsigned, policy)
     assert "signature verification failed" in why(published, published.foreign, policy)
-    assert "rejected by policy" in why(published, published.other, policy)
+    assert "no rule for it" in why(published, published.other, policy)
 
 
 def test_a_signature_says_for_which_repository(published: Published, policy: Path) -> None:
