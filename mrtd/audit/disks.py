@@ -133,7 +133,8 @@ class _Disks:
                 covered = (*covered[:2], f"{key}= on the command line: hash tree and data fit")
             self.add(where, covered, f"{key}= is on no measured command line")
         elif volume.type == _ESP and boots:
-            covered, note = self.covered(InputName.BOOT_LOADER), "what is started from it is not"
+            covered = self.covered(InputName.BOOT_LOADER) or self.covered(InputName.KERNEL)
+            note = "what is started from it is not"
             if covered is not None:
                 text = f"what is read in the boot is, other files are not: {covered[2]}"
                 covered = (*covered[:2], text)

@@ -16,6 +16,7 @@ from mrtd.eventlog import EventLog, EventType, InputName, Origin
 from mrtd.firmware.boot_options import BootOption, BootVariable
 from mrtd.firmware.guids import SHELL
 from mrtd.firmware.sequence import exit_boot_services
+from mrtd.qemu.devices import parse_device
 from mrtd.registers import Target, Unpinned
 from mrtd.start.boot_names import with_names
 from mrtd.start.exit_flush import exit_flushed
@@ -195,7 +196,7 @@ def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:
 
 
 def _check_drive(spec: LaunchSpec, boot: DiskBoot) -> None:
-    if any(f"drive={boot.disk}" in text.split(",") for text in spec.machine.devices):
+    if any(("drive", boot.disk) in parse_device(text).properties for text in spec.machine.devices):
         return
     raise SpecError(
         f"no device has drive={boot.disk}",
