@@ -109,7 +109,11 @@ class _Disks:
                 root = self.root(image)
                 volumes = list_volumes(image)
                 if boots:
-                    self.add(f"{name}: partition table", self.covered(InputName.PARTITIONS), "not measured")
+                    self.add(
+                        f"{name}: partition table",
+                        self.covered(InputName.PARTITIONS),
+                        "not measured",
+                    )
                 for volume in volumes:
                     self.volume(name, image, volume, root, boots=boots)
         except MalformedDisk as error:
