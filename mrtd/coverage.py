@@ -14,7 +14,6 @@ from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import RegisterName, Rule, Target, Unpinned
 
-
 NOT_COMPARED: Final = "not compared with a disk"
 """What is said of a root hash as long as nobody has looked at the disk."""
 

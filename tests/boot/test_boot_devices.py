@@ -68,7 +68,7 @@ def test_bootindex_puts_a_disk_first_and_takes_other_devices_away() -> None:
     rules = profile_named("edk2-202502", origin="test")
     disks = (BootDevice("other", ((1, 0),)), msgspec.structs.replace(DISK, bootindex=1))
     found = disk_boot_variables(rules.boot_apps, disks, rules.late_apps)
-    assert [v.name for v in found] == ["BootOrder", "Boot0002", "Boot0000", "Boot0001"]
+    assert [v.name for v in found] == ["BootOrder", "Boot0002", "Boot0000", "Boot0003"]
     assert found[-1].description == "EFI Internal Shell"
     alone = disk_boot_variables(rules.boot_apps, disks[1:], rules.late_apps)
     assert str(Sha384.of(alone[0].data)).startswith("8b688b865e64d438")
