@@ -16,7 +16,7 @@ from mrtd.coverage import CoverageStatus
 from mrtd.derive import Derivation
 from mrtd.launch.machine import HostFacts
 from mrtd.launch.machines import read_domain
-from mrtd.launch.spec import Disk, DiskBoot, LaunchSpec
+from mrtd.launch.spec import DiskBoot, LaunchSpec
 from mrtd.measure import MeasureOptions, measure
 from mrtd.notes import Level
 from mrtd.registers import Exact, RegisterName
@@ -28,15 +28,9 @@ OFFLINE: Final = MeasureOptions(ask_qemu=False)
 RTMR1, RTMR2 = RegisterName.RTMR1, RegisterName.RTMR2
 
 
-def spec_of(images: Images, name: str, debian: DebianParts, *more: Path) -> LaunchSpec:
-    """The launch of an image, with further disks beside the one that boots."""
-    spec = scenario_spec(images.scenario(name, debian.ovmf_2025_02))
-    machine, disks = spec.machine, spec.disks
-    for number, path in enumerate(more, 1):
-        devices = (*machine.devices, f"virtio-blk-pci,drive=disk{number}")
-        machine = msgspec.structs.replace(machine, devices=devices)
-        disks = (*disks, Disk(name=f"disk{number}", path=str(path), format="raw"))
-    return msgspec.structs.replace(spec, machine=machine, disks=disks)
+def spec_of(images: Images, name: str, debian: DebianParts) -> LaunchSpec:
+    """The launch of an image."""
+    return scenario_spec(images.scenario(name, debian.ovmf_2025_02))
 
 
 def audited(spec: LaunchSpec) -> tuple[Audit, Derivation, dict[str, AuditedInput]]:
@@ -48,8 +42,7 @@ def audited(spec: LaunchSpec) -> tuple[Audit, Derivation, dict[str, AuditedInput
 def test_easyenclave_s_root_and_environment_are_in_no_register(
     images: Images, debian: DebianParts
 ) -> None:
-    config = images("easyenclave-small") / "config.raw"
-    found, _, rows = audited(spec_of(images, "easyenclave-small", debian, config))
+    found, _, rows = audited(spec_of(images, "easyenclave-small", debian))
     assert rows["cmdline"].event.endswith("root=LABEL=root console=ttyS0,115200")
     for name in ("kernel", "cmdline", "initrd", "disk disk0: partition table"):
         assert rows[name].status is CoverageStatus.MEASURED
