@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION: Final = """\
 Put the agent that sends evidence into the launch of a real image, which is not
-written: what changes is a copy in DIR, with a launch.toml that launches it. Says
-which registers the agent moves; the others show the image as it is.
+written: what changes is a copy in DIR, with a launch.toml that launches it.
+Says which registers the agent moves; the others show the image as it is.
 """
 _EPILOG: Final = """\
 carriers, tried in this order:

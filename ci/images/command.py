@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ci.images.inputs import Inputs
 
 _DESCRIPTION: Final = """\
-Build disk images to measure, launch and audit, from Debian packages: a UKI, boot
-loaders, a verity root, and so on; docs/example-images.md describes each. No root
-is needed, and the same packages give the same bytes. Beside the disk is a
-launch.toml for it. Needs mkfs.vfat, mtools, sgdisk, debugfs, mksquashfs,
+Build disk images to measure, launch and audit, from Debian packages: a UKI,
+boot loaders, a verity root, and so on; docs/example-images.md describes each.
+No root is needed, and the same packages give the same bytes. Beside the disk is
+a launch.toml for it. Needs mkfs.vfat, mtools, sgdisk, debugfs, mksquashfs,
 veritysetup and qemu-img.
 """
 _EPILOG: Final = """\
