@@ -7,7 +7,8 @@ machine that was launched. The changes are said, since they move PCR 1 (the ACPI
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -61,7 +62,11 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
         machine = replace(machine, cpu=_CPU, phys_bits=None)
         changes.append(f"cpu {spec.machine.cpu} is {_CPU}: TCG has no host CPU")
     devices = []
-    for text in machine.devices:
+    console = _console_of(machine.devices)
+    for number, text in enumerate(machine.devices):
+        if number == console:
+            devices.append(_with_our_console(text))
+            continue
         found = _without_host(text, given={disk.name for disk in spec.disks})
         devices.append(found)
         if found != text:
@@ -76,6 +81,21 @@ def plain_machine(spec: LaunchSpec, *, accel: str = "tcg") -> PlainMachine:
         changes.append("the ports for payload and console are added at the end")
     machine = replace(machine, devices=(*devices, *added))
     return PlainMachine(replace(spec, machine=machine), tuple(changes))
+
+
+def _console_of(devices: Sequence[str]) -> int | None:
+    """Which device is the first serial port, unless one of them is our console already."""
+    parsed = [parse_device(text) for text in devices]
+    if any(("chardev", "serial") in device.properties for device in parsed):
+        return None
+    return next((n for n, device in enumerate(parsed) if device.driver == "isa-serial"), None)
+
+
+def _with_our_console(text: str) -> str:
+    """The serial port with our console behind it, which ACPI does not see."""
+    if text.startswith("{"):
+        return json.dumps(json.loads(text) | {"chardev": "serial"})
+    return re.sub(r"(?<=,chardev=)[^,]*", "serial", text)
 
 
 def _name_of(text: str) -> str | None:

@@ -14,6 +14,9 @@ from mrtd.eventlog import EventLog, InputName
 from mrtd.launch.spec import LaunchSpec
 from mrtd.registers import RegisterName, Rule, Target, Unpinned
 
+NOT_COMPARED: Final = "not compared with a disk"
+"""What is said of a root hash as long as nobody has looked at the disk."""
+
 
 class CoverageStatus(StrEnum):
     """Whether an input is measured."""
@@ -43,6 +46,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 _ROOT: Final = re.compile(r"(?:^|\s)root=(\S*)")
+_OWN_INITRD: Final = re.compile(r"(?:^|\s)initrd=\S")
 _ROOT_IN_MEMORY: Final = ("/dev/ram", "ramfs", "rootfs", "tmpfs")
 
 
@@ -88,7 +92,16 @@ def boot_coverage(
         covered(InputName.KERNEL, "Authenticode digest"),
         covered(InputName.CMDLINE, "load options of the kernel"),
     ]
-    if not has_initrd:
+    if not has_initrd and _OWN_INITRD.search(cmdline or ""):
+        # Linux drivers/firmware/efi/libstub/efi-stub-helper.c, efi_load_initrd: it measures what
+        # LoadFile2 gives it, and not what it reads itself
+        lines.append(
+            Coverage(
+                "initrd", CoverageStatus.NOT_MEASURED, (),
+                "the kernel itself reads the file that initrd= names, and measures it nowhere",
+            )
+        )  # fmt: skip
+    elif not has_initrd:
         lines.append(Coverage("initrd", CoverageStatus.ABSENT, (), "the launch has none"))
     else:
         lines.append(covered(InputName.INITRD, "the file, as the kernel loads it"))
@@ -108,7 +121,7 @@ def _rootfs(spec: LaunchSpec, cmdline: Coverage, initrd: Coverage, text: str) ->
     if isinstance(verity, VerityArguments) and cmdline.registers:
         return Coverage(
             "rootfs", cmdline.status, cmdline.registers,
-            f"{verity.key}= on the measured command line; not compared with a disk",
+            f"{verity.key}= on the measured command line; {NOT_COMPARED}",
         )  # fmt: skip
     root = _ROOT.search(text)
     in_memory = root is None or root[1].startswith(_ROOT_IN_MEMORY)

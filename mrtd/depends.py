@@ -49,7 +49,7 @@ TEXTS: Final = {
     "initrd": "the initrd: which file, or whether there is one",
     "cmdline": "the kernel command line",
     "boot": "what is booted: a kernel given by QEMU, or a disk with a boot loader",
-    "disk": "the disk image: its partition table and boot loader",
+    "disk": "the disk image: partition table, boot loader, UKI and what else is read from it",
     "application": "what software in the guest extends itself",
     "vmm": "another VMM: this rule is QEMU's",
 }
@@ -75,12 +75,12 @@ _CHANGED: Final[dict[Subject, tuple[str, ...]]] = {
     Subject.SMBIOS: ("smbios", "memory", "vcpus", "cpu", "qemu_version", "profile"),
     Subject.BOOT_VARIABLE: ("profile", "boot", "devices", "variables"),
     Subject.BOOT_IMAGE: (
-        "kernel", "header_patch", "initrd", "cmdline", "memory", "boot", "qemu_version",
+        "kernel", "disk", "header_patch", "initrd", "cmdline", "memory", "boot", "qemu_version",
     ),
     Subject.ACTION: ("profile", "boot"),
     Subject.GPT: ("disk", "boot"),
-    Subject.LOAD_OPTIONS: ("cmdline", "initrd", "profile"),
-    Subject.INITRD: ("initrd",),
+    Subject.LOAD_OPTIONS: ("cmdline", "disk", "initrd", "profile"),
+    Subject.INITRD: ("initrd", "disk"),
     Subject.LOADER: ("disk", "boot"),
     Subject.FIRMWARE: ("firmware",),
     Subject.APPLICATION: ("application",),
@@ -111,9 +111,10 @@ _REGISTER: Final[dict[RegisterName, tuple[str, ...]]] = {
         "smbios", "variables", "fw_cfg", "profile", "vmm",
     ),
     RegisterName.RTMR1: (
-        "kernel", "header_patch", "initrd", "cmdline", "memory", "profile", "boot", "qemu_version",
+        "kernel", "disk", "header_patch", "initrd", "cmdline", "memory", "profile", "boot",
+        "qemu_version",
     ),
-    RegisterName.RTMR2: ("cmdline", "initrd", "kernel", "profile", "boot"),
+    RegisterName.RTMR2: ("cmdline", "initrd", "kernel", "disk", "profile", "boot"),
     RegisterName.RTMR3: ("application",),
 }  # fmt: skip
 

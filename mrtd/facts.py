@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mrtd.document import MeasurementDocument, to_document
 from mrtd.eventlog import EventType
-from mrtd.launch.spec import LaunchSpec, Machine, TopologyKey
+from mrtd.launch.spec import DiskBoot, LaunchSpec, Machine, TopologyKey
 
 if TYPE_CHECKING:
     from mrtd.derive import Derivation
@@ -60,12 +60,19 @@ def facts_of_spec(spec: LaunchSpec, files: Mapping[str, str]) -> dict[str, str]:
         "acpi": digest("acpi.tables", "acpi.rsdp", "acpi.loader"),
         "smbios": "; ".join((digest("smbios.measured"), *machine.smbios)),
         "firmware": digest("firmware.vars", "firmware.path"),
-        "kernel": digest("boot.kernel", "boot.payload"),
-        "initrd": digest("boot.initrd"),
-        "cmdline": spec.boot.cmdline or "",
         "boot": spec.boot.kind,
         "vmm": spec.vmm.kind,
     }
+    if isinstance(spec.boot, DiskBoot):
+        # kernel, initrd and command line are on the disk, of which nobody keeps a digest
+        facts["header_patch"] = "not loaded by the VMM"
+    else:
+        facts |= {
+            "kernel": digest("boot.kernel", "boot.payload"),
+            "initrd": digest("boot.initrd"),
+            "cmdline": spec.boot.cmdline or "",
+            "disk": _NONE,
+        }
     if machine.phys_bits is not None:
         facts["phys_bits"] = str(machine.phys_bits)
     return facts

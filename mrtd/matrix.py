@@ -30,7 +30,7 @@ from mrtd.measure import (
     with_options,
 )
 from mrtd.process import sigterm_unwinds
-from mrtd.reference import Lifecycle, ReferenceValues, Release
+from mrtd.reference import Artifact, Lifecycle, ReferenceValues, Release
 from mrtd.registers import LAUNCH_REGISTERS, RegisterName, Target, Unpinned
 from mrtd.shapes import SMBIOS_BLOB, Shape
 
@@ -130,8 +130,15 @@ def derive_shapes(
     return Matrix(tuple(results))
 
 
-def reference_values(matrix: Matrix, release: Release) -> ReferenceValues:
+def reference_values(
+    matrix: Matrix, release: Release, artifacts: tuple[Artifact, ...] = ()
+) -> ReferenceValues:
     """All shapes in one document, whose release is the only one that is known.
+
+    Args:
+        matrix: the shapes, derived.
+        release: whose they are.
+        artifacts: files of the release, such as the disk that boots, by name and digest.
 
     Raises:
         MalformedDocument: a measurement document contradicts itself.
@@ -146,7 +153,7 @@ def reference_values(matrix: Matrix, release: Release) -> ReferenceValues:
         release=release,
         lifecycle=nothing,
         launches=tuple(launches),
-        artifacts=(),
+        artifacts=artifacts,
     )
 
 

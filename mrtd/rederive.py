@@ -156,17 +156,22 @@ def _ready(launch: Launch, request: Request, folder: InputFolder) -> _Ready | Re
 
 
 def _disks(spec: LaunchSpec, request: Request, folder: InputFolder) -> dict[str, Path | str]:
-    """The disk that boots, as a file of the release: its path, or which file is missing."""
+    """Disks that are files of the release: the path of each, or which file is missing.
+
+    The one that boots has to be; of the others only the names of their boot options depend.
+    """
     if not isinstance(spec.boot, DiskBoot):
         return {}
     found: dict[str, Path | str] = {}
     for disk in spec.disks:
-        if disk.name != spec.boot.disk:
-            continue
         name = Path(disk.path).name
         artifact = next((one for one in request.artifacts if one.name == name), None)
+        if artifact is None and disk.name != spec.boot.disk:
+            continue
         if artifact is None:
-            found[disk.name] = f"disk {disk.name}: no artifact {name!r} says its digest"
+            found[disk.name] = (
+                f"disk {disk.name}: no artifact {name!r} says its digest (mrtd matrix --artifact)"
+            )
             continue
         path = folder.find_sha256(artifact.size, artifact.sha256)
         text = f"disk {disk.name}: {artifact.size} bytes, SHA-256 {artifact.sha256}"

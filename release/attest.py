@@ -10,7 +10,7 @@ import msgspec
 
 from mrtd.document import read_document
 from mrtd.errors import SpecError, TransportError
-from mrtd.launches import Measured, launch_of, shape_of
+from mrtd.launches import Measured, artifact_of, launch_of, shape_of
 from mrtd.reference import (
     BitRule,
     Launch,
@@ -23,7 +23,6 @@ from mrtd.reference import (
 from mrtd.verifier.identity import SAN
 from mrtd.verifier.policy import Policy
 from release import git, publish, refusals, selfcheck, statement
-from release.assemble import artifact_of
 from release.channel import BUNDLE, Anew, Channel, History, Published, open_document
 from release.evidence import PUBLIC, Archive, archive
 from release.github import GitHubApi

@@ -49,15 +49,19 @@ class Images:
     def scenario(
         self, name: str, firmware: Path, *, kind: str = "raw", qemu: Path | None = None
     ) -> Scenario:
-        """A machine that boots an image; one that brings variables has them before ``firmware``."""
+        """A machine that boots an image, with its variables and its config disk if it has them."""
         folder = self(name)
         variables = folder / "vars.fd"
         file = {"raw": "disk.raw", "qcow2": "disk.qcow2"}[kind]
-        disk = {"name": "disk0", "path": str(folder / file), "format": kind}
+        files = [folder / file, *folder.glob("config.raw")]
+        disks = [
+            {"name": f"disk{n}", "path": str(path), "format": kind if n == 0 else "raw"}
+            for n, path in enumerate(files)
+        ]
         return Scenario(
             firmware=firmware,
-            devices=("virtio-blk-pci,drive=disk0",),
-            disks=(msgspec.convert(disk, Disk),),
+            devices=tuple(f"virtio-blk-pci,drive={disk['name']}" for disk in disks),
+            disks=msgspec.convert(disks, tuple[Disk, ...]),
             variables=variables if variables.exists() else None,
             qemu=qemu,
         )

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fixtures.bzimage import build_bzimage
+from fixtures.easyenclave import build_image
 from mrtd.cli.main import main
 from mrtd.compare import Outcome
 from mrtd.errors import SpecError
 from mrtd.input_folder import InputFolder
 from mrtd.launch.spec import read_spec_file
+from mrtd.launches import artifact_of
 from mrtd.matrix import derive_shapes, reference_values
 from mrtd.measure import MeasureOptions
 from mrtd.rederive import Rederived, Request, Status, rederive
@@ -49,8 +52,8 @@ def released(folder: Path, *axes: Axis, launch: Launch | None = None) -> Referen
 def again(values: ReferenceValues, folder: Path, **options: Any) -> dict[str, Rederived]:
     data = encode_reference_values(values)
     request = Request(
-        launches=read_launches(data, origin="r"), artifacts=(), origin="r",
-        **{"options": OFFLINE, **options},
+        launches=read_launches(data, origin="r"), origin="r",
+        **{"options": OFFLINE, "artifacts": (), **options},
     )  # fmt: skip
     return {one.shape: one for one in rederive(request, InputFolder(folder))}
 
@@ -234,3 +237,36 @@ def test_the_verb_says_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["rederive", str(document), str(tmp_path), "--qemu", "none", "--json"]) == 1
     (one,) = json.loads(capsys.readouterr().out)["launches"]
     assert one["explanation"]["schema"] == "mrtd.explanation/1"
+
+
+def test_a_disk_is_found_by_its_digest(tmp_path: Path) -> None:
+    """A disk boot: the image is an artifact, and read under whatever name it has."""
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    uki = build_bzimage()
+    (tmp_path / "disk.raw").write_bytes(build_image(uki))
+    launch = Launch(machine='devices = ["virtio-blk-pci,drive=d"]')
+    path = launch.write(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: text.index("[boot]")] + (
+        '[boot]\nkind = "disk"\ndisk = "d"\n'
+        '[[disks]]\nname = "d"\npath = "disk.raw"\nformat = "raw"\n'
+    ), encoding="utf-8")  # fmt: skip
+    found = shapes(read_spec_file(path), (), origin="spec")
+    matrix = derive_shapes(found, tmp_path, OFFLINE)
+    artifacts = (artifact_of(tmp_path / "disk.raw"),)
+    for number, name in enumerate(("OVMF.fd", "acpi_tables.bin", "disk.raw")):
+        (tmp_path / name).rename(inputs / f"file-{number}")
+    (one,) = again(
+        reference_values(matrix, RELEASE, artifacts), inputs, artifacts=artifacts
+    ).values()
+    assert one.status is Status.MATCH, one.reasons
+    assert one.registers["rtmr1"] is Outcome.MATCH
+    (inputs / "file-2").write_bytes(build_image(uki + b"\0"))
+    (one,) = again(
+        reference_values(matrix, RELEASE, artifacts), inputs, artifacts=artifacts
+    ).values()
+    assert one.status is Status.NOT_CHECKED
+    assert one.missing[0].startswith("disk d: ")
+    (one,) = again(reference_values(matrix, RELEASE), inputs).values()
+    assert "mrtd matrix --artifact" in one.missing[0]

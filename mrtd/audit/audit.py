@@ -17,9 +17,10 @@ from mrtd.audit.disks import Covered, audit_disks
 from mrtd.audit.findings import Audit, AuditedInput, Finding
 from mrtd.audit.machine import item_inputs, machine_findings, machine_inputs
 from mrtd.audit.rules import RULES
-from mrtd.coverage import CoverageStatus
+from mrtd.coverage import NOT_COMPARED, CoverageStatus
+from mrtd.disk.root import RootCheck, RootStatus
 from mrtd.errors import SpecError
-from mrtd.eventlog import Event, EventType
+from mrtd.eventlog import Event, EventType, InputName
 from mrtd.launch.spec import DiskBoot, LaunchSpec
 from mrtd.notes import Level
 from mrtd.registers import Unpinned
@@ -34,7 +35,10 @@ _NOTES: Final = {
     "rtmr2_not_extended": ("kernel_measures_nothing", "kernel"),
 }
 # Other inputs that events name, in the order of the launch
-_OTHERS: Final = ("memory", "fw_cfg", "smbios", "disk", "boot loader")
+_OTHERS: Final = (
+    InputName.MEMORY, InputName.FW_CFG, InputName.SMBIOS, InputName.PARTITIONS,
+    InputName.BOOT_LOADER, InputName.LOADER_CONFIG, InputName.UKI,
+)  # fmt: skip
 _ACCEPTANCE: Final = re.compile(r"([a-z_]+)(?::(.+))?")
 
 
@@ -80,9 +84,11 @@ def audit(
         frozenset() if isinstance(derivation, str)
         else frozenset(row.step for row in derivation.firmware.profile.cc)
     )  # fmt: skip
-    inputs = (*rows, *item_inputs(spec, steps), *machine_inputs(spec), *disks.inputs)
+    by_name |= {"rootfs": _compared(by_name["rootfs"], disks.root)} if rows else {}
+    inputs = (*by_name.values(), *item_inputs(spec, steps), *machine_inputs(spec), *disks.inputs)
     findings = [
         *_launch_findings(spec, derivation, by_name, cmdline),
+        *_rootfs_findings(by_name.get("rootfs")),
         *(cmdline_findings(cmdline) if cmdline else ()),
         *machine_findings(spec, arguments),
         *disks.findings,
@@ -121,7 +127,9 @@ def _derived_inputs(derivation: Derivation) -> Iterator[AuditedInput]:
 
 
 def _events(events: list[Event]) -> str:
-    names = list(dict.fromkeys(event.description for event in events))
+    texts = list(dict.fromkeys(event.description for event in events))
+    # a stub measures a section's name and then its content: once is enough to read
+    names = [one for one in texts if not any(other.startswith(f"{one}: ") for other in texts)]
     rest = f" and {len(names) - _EVENTS_SHOWN} more" if len(names) > _EVENTS_SHOWN else ""
     return "; ".join(names[:_EVENTS_SHOWN]) + rest
 
@@ -138,21 +146,30 @@ def _launch_findings(
         yield from _derivation_findings(derivation)
         if rows["cmdline"].status is CoverageStatus.NOT_MEASURED and cmdline:
             yield Finding("cmdline_not_measured", "cmdline", rows["cmdline"].note)
+        if rows["initrd"].status is CoverageStatus.NOT_MEASURED:
+            yield Finding("initrd_not_measured", "initrd", rows["initrd"].note)
     if isinstance(spec.boot, DiskBoot):
         if cmdline is None:
             yield Finding("cmdline_not_known", "cmdline", "what boots does not say it")
         if isinstance(derivation, str) or not _secure_boot(derivation):
             off = "Secure Boot is off, or not known to be on"
             yield Finding("cmdline_override", "cmdline", off)
-    yield from _rootfs_findings(spec, rows.get("rootfs"))
 
 
-def _rootfs_findings(spec: LaunchSpec, rootfs: AuditedInput | None) -> Iterator[Finding]:
+def _compared(rootfs: AuditedInput, root: RootCheck | None) -> AuditedInput:
+    """The root file system's row, with what the comparison with a disk found."""
+    if root is None or NOT_COMPARED not in rootfs.note:
+        return rootfs
+    found = "compared with the disk: " if root.status is RootStatus.VERIFIED else ""
+    return replace(rootfs, note=rootfs.note.replace(NOT_COMPARED, found + root.reason))
+
+
+def _rootfs_findings(rootfs: AuditedInput | None) -> Iterator[Finding]:
     if rootfs is None:
         yield Finding("rootfs_not_measured", "rootfs", "what covers it could not be derived")
     elif rootfs.status is CoverageStatus.NOT_MEASURED:
         yield Finding("rootfs_not_measured", "rootfs", rootfs.note)
-    elif "not compared with a disk" in rootfs.note and not spec.disks:
+    elif NOT_COMPARED in rootfs.note:
         yield Finding("rootfs_not_checked", "rootfs", rootfs.note)
 
 

@@ -17,6 +17,7 @@ from mrtd.disk import open_disk, open_fat
 from mrtd.disk.root import RootCheck, RootStatus, check_root
 from mrtd.disk.volumes import Volume, list_volumes
 from mrtd.errors import MalformedDisk
+from mrtd.eventlog import InputName
 from mrtd.launch.spec import Disk, DiskBoot, LaunchSpec
 from mrtd.qemu.devices import parse_device
 from mrtd.registers import RegisterName
@@ -45,10 +46,13 @@ class DiskAudit(msgspec.Struct, frozen=True):
     Attributes:
         inputs: disks and partitions.
         findings: what is wrong with them.
+        root: what the best of them says of the root hash on the command line; None if none
+            was compared with it.
     """
 
     inputs: tuple[AuditedInput, ...]
     findings: tuple[Finding, ...]
+    root: RootCheck | None = None
 
 
 def audit_disks(
@@ -66,8 +70,8 @@ def audit_disks(
         spec: the launch.
         folder: what its paths are relative to.
         cmdline: the kernel's command line; None if it is not known.
-        covered: status, registers and events of what a derivation covers: of ``disk``, its
-            partition table; ``boot loader``, what is started from its ESP; ``rootfs``.
+        covered: status, registers and events of what a derivation covers: of
+            ``partition table``; ``boot loader``, what is started from its ESP; ``rootfs``.
         check: whether root file systems are compared with their hashes, which reads all of them.
         progress: told what is being done.
     """
@@ -78,8 +82,8 @@ def audit_disks(
     for name in sorted(_drives(spec) - {disk.name for disk in spec.disks}):
         work.findings.append(Finding("disk_unreadable", f"disk {name}", "is not in [[disks]]"))
         work.add(f"disk {name}", None, "which image it is is not said")
-    work.end()
-    return DiskAudit(tuple(work.inputs), tuple(work.findings))
+    root = work.end()
+    return DiskAudit(tuple(work.inputs), tuple(work.findings), root)
 
 
 class _Disks:
@@ -105,7 +109,11 @@ class _Disks:
                 root = self.root(image)
                 volumes = list_volumes(image)
                 if boots:
-                    self.add(f"{name}: partition table", self.covered("disk"), "not measured")
+                    self.add(
+                        f"{name}: partition table",
+                        self.covered(InputName.PARTITIONS),
+                        "not measured",
+                    )
                 for volume in volumes:
                     self.volume(name, image, volume, root, boots=boots)
         except MalformedDisk as error:
@@ -123,11 +131,18 @@ class _Disks:
         self, name: str, image: DiskImage, volume: Volume, root: RootCheck | None, *, boots: bool
     ) -> None:
         where = f"{name}: {volume}"
-        if _protected(volume, root):
-            self.add(where, self.covered("rootfs"), "its hash is on no measured command line")
+        if root is not None and _protected(volume, root):
+            covered, key = self.covered("rootfs"), root.key
+            if covered is not None:
+                covered = (*covered[:2], f"{key}= on the command line: hash tree and data fit")
+            self.add(where, covered, f"{key}= is on no measured command line")
         elif volume.type == _ESP and boots:
-            note = "what is started from it is measured, other files are not"
-            self.add(where, self.covered("boot loader"), note)
+            covered = self.covered(InputName.BOOT_LOADER) or self.covered(InputName.KERNEL)
+            note = "what is started from it is not"
+            if covered is not None:
+                text = f"what is read in the boot is, other files are not: {covered[2]}"
+                covered = (*covered[:2], text)
+            self.add(where, covered, note)
         elif volume.content is not None or not self.blank(image, volume):
             self.add(where, None, "in no register")
             self.unmeasured(where, image, volume)
@@ -170,11 +185,11 @@ class _Disks:
         known, registers, event = covered
         self.inputs.append(AuditedInput(name=name, status=known, registers=registers, event=event))
 
-    def end(self) -> None:
+    def end(self) -> RootCheck | None:
         """What is said of the root file system once every disk was looked at."""
         statuses = {one.status: one for one in self.roots}
         if RootStatus.VERIFIED in statuses:
-            return
+            return statuses[RootStatus.VERIFIED]
         for status, rule in (
             (RootStatus.MISMATCH, "rootfs_mismatch"),
             (RootStatus.NOT_CHECKABLE, "rootfs_not_checked"),
@@ -182,12 +197,13 @@ class _Disks:
         ):
             if status in statuses:
                 self.findings.append(Finding(rule, "rootfs", statuses[status].reason))
-                return
+                return statuses[status]
+        return None
 
 
-def _protected(volume: Volume, root: RootCheck | None) -> bool:
+def _protected(volume: Volume, root: RootCheck) -> bool:
     """Whether a volume is the root file system that was verified, or its hash tree."""
-    if root is None or root.status is not RootStatus.VERIFIED:
+    if root.status is not RootStatus.VERIFIED:
         return False
     return volume.offset in {one.offset for one in (root.data, root.hashes) if one is not None}
 

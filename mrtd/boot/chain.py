@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from mrtd.boot.bzimage import KernelFacts, read_kernel_facts
+from mrtd.boot.bzimage import KernelFacts, read_kernel_facts, read_setup_header
 from mrtd.boot.efi_stub import stub_events, tagged_data
 from mrtd.boot.pe import authenticode
 from mrtd.boot.recorder import Content, Recorder, utf16
@@ -235,9 +235,11 @@ class Chain:
             return
         start_application(self, image, options)
 
-    def run_file(self, files: Files, path: str, source: InputName, options: str = "") -> None:
-        """Load and start an application of a file system."""
+    def run_file(self, files: Files, path: str, options: str = "") -> None:
+        """Load and start an application of a file system: a kernel, or what loads one."""
         image = Image(memoryview(files.read(path, _MAX_IMAGE)), path, files)
+        linux = read_setup_header(image.data, origin=path).protocol
+        source = InputName.KERNEL if linux else InputName.BOOT_LOADER
         self.load_image(image.data, path, source)
         self.start(image, options)
 

@@ -95,10 +95,12 @@ def disk_boot_variables(
             listed[number] = device.bootindex
         elif any(other.bootindex is not None for other in devices):
             listed[number] = _DROPPED
+    # edk2 OvmfPkg PlatformBootManagerAfterConsole: these are added before fw_cfg's boot order
+    # takes options away, whose numbers therefore stay unused
+    for app in after:
+        add(BootOption(app.description, load_option(app)))
     kept = sorted((n for n in listed if listed[n] != _DROPPED), key=lambda n: listed[n])
     # indexed devices come first, in their order; other devices' options are taken away
     order = [*kept, *(n for n in order if n not in listed)]
     options = {n: option for n, option in options.items() if listed.get(n) != _DROPPED}
-    for app in after:
-        add(BootOption(app.description, load_option(app)))
     return variables_of(options, tuple(order))

@@ -48,8 +48,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_machine_options(verb)
-    verb.add_argument("--rules", action="store_true", help="list the rules, and audit nothing")
+    launch = add_machine_options(verb)
+    launch.add_argument("--rules", action="store_true", help="list the rules, and audit nothing")
     form = verb.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the audit as JSON")
     form.add_argument("--sarif", action="store_true", help="print it as SARIF 2.1.0")

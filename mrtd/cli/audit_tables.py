@@ -55,7 +55,7 @@ def _inputs(out: Console, audit: Audit) -> None:
     table.add_column("by what", ratio=3, overflow="fold")
     for row in audit.inputs:
         status = Text(row.status, style=_STATUSES[row.status])
-        registers = " ".join(row.registers).upper()
+        registers = " ".join(sorted(row.registers)).upper()
         text = Text(printable(row.event or row.note))
         table.add_row(Text(printable(row.name)), status, registers, text)
     out.print(table)

@@ -17,8 +17,11 @@ _VERSION_HINT: Final = (
 )
 
 
-def add_machine_options(verb: argparse.ArgumentParser) -> None:
-    """``SPEC``, ``--libvirt`` or ``--qemu-cmdline``, and what the latter do not say."""
+def add_machine_options(verb: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """``SPEC``, ``--libvirt`` or ``--qemu-cmdline``, and what the latter do not say.
+
+    Returns: the group of which exactly one has to be given.
+    """
     launch = verb.add_argument_group("what is launched")
     one = launch.add_mutually_exclusive_group(required=True)
     one.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="launch spec (launch.toml)")
@@ -50,6 +53,7 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
         default=[],
         help="raw or qcow2, for a disk whose format is not said",
     )
+    return one
 
 
 def read_machine(arguments: argparse.Namespace) -> tuple[MachineReading, Path]:

@@ -88,6 +88,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         help="variable store to put in front of a firmware that holds the code only",
     )  # fmt: skip
     release = verb.add_argument_group("the release that the document names")
+    release.add_argument(
+        "--artifact", metavar="FILE", type=Path, action="append", default=[],
+        help="a file of the release, such as the disk that boots: its digest, by which "
+        "`mrtd rederive` finds it; repeatable",
+    )  # fmt: skip
     release.add_argument("--repository", metavar="OWNER/NAME", default="unreleased/unreleased")
     release.add_argument("--channel", metavar="REF", default="refs/heads/main")
     release.add_argument("--tag", default=_UNRELEASED)
@@ -100,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Derive, print, write; the exit code."""
     from mrtd.cli.output import Progress  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
+    from mrtd.launches import artifact_of  # noqa: PLC0415
     from mrtd.matrix import derive_shapes, reference_values  # noqa: PLC0415
     from mrtd.reference import Release  # noqa: PLC0415
     from mrtd.shapes import shapes, with_blobs  # noqa: PLC0415
@@ -116,7 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
         progress.clear()
     values = reference_values(
         matrix,
-        Release(
+        artifacts=tuple(artifact_of(path) for path in arguments.artifact),
+        release=Release(
             repository=arguments.repository,
             channel=arguments.channel,
             tag=arguments.tag,

@@ -16,7 +16,9 @@ from mrtd.eventlog import EventLog, EventType, InputName, Origin
 from mrtd.firmware.boot_options import BootOption, BootVariable
 from mrtd.firmware.guids import SHELL
 from mrtd.firmware.sequence import exit_boot_services
+from mrtd.qemu.devices import parse_device
 from mrtd.registers import Target, Unpinned
+from mrtd.start.boot_names import with_names
 from mrtd.start.exit_flush import exit_flushed
 from mrtd.start.facts import machine_facts
 from mrtd.start.machine_devices import BootDevices, boot_devices
@@ -51,6 +53,8 @@ def disk_boot(
         InputError: the disk, or a program on it, is malformed; or Secure Boot refuses it.
     """
     found = boot_devices(spec)
+    if not isinstance(found, Unpinned):
+        found = with_names(found, spec, inputs)
     with inputs.open_disk(boot.disk) as disk:
         where = f"disk {boot.disk}"
         esp = _esp(disk, where)
@@ -71,7 +75,7 @@ def disk_boot(
             )
             chain.unknown((4, 5), reason, f"disk {before}")
         path, arguments = _what_boots(boot, option)
-        chain.run_file(esp.files, path, InputName.BOOT_LOADER, arguments)
+        chain.run_file(esp.files, path, arguments)
         if chain.ended and chain.entry is not None:
             raise SpecError(
                 f"{boot.entry!r} is an entry of a boot loader, and none is started",
@@ -192,7 +196,7 @@ def _tried_before(boot: DiskBoot, found: BootDevices | Unpinned) -> str:
 
 
 def _check_drive(spec: LaunchSpec, boot: DiskBoot) -> None:
-    if any(f"drive={boot.disk}" in text.split(",") for text in spec.machine.devices):
+    if any(("drive", boot.disk) in parse_device(text).properties for text in spec.machine.devices):
         return
     raise SpecError(
         f"no device has drive={boot.disk}",

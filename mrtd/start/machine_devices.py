@@ -22,7 +22,7 @@ _CHIPSET: Final = frozenset({0, 31})
 _SLOTS: Final = 32
 _PCI: Final = re.compile(
     r"-pci(?:-|\Z)|\A(?:pcie-root-port|ioh3420|nvme|e1000e?|rtl8139|igb|vmxnet3|bochs-display|"
-    r"qemu-xhci|nec-usb-xhci|edu|intel-hda|ich9-ahci|VGA|x3130-upstream|xio3130-downstream)\Z"
+    r"qemu-xhci|nec-usb-xhci|usb-ehci|ich9-usb-[eu]hci\d|piix[34]-usb-uhci|edu|intel-hda|ich9-ahci|VGA|x3130-upstream|xio3130-downstream)\Z"
 )
 _BRIDGES: Final = frozenset(
     {"pcie-root-port", "ioh3420", "pcie-pci-bridge", "pci-bridge", "x3130-upstream",
@@ -82,12 +82,15 @@ def boot_devices(spec: LaunchSpec) -> BootDevices | Unpinned:
     found.sort(key=lambda device: device.path)
     others = dict.fromkeys(o.driver for o in options if _OTHER_DISK.match(o.driver))
     networks = [o for o in options if _NETWORK.match(o.driver)]
+    hint = ""
     if all(d.bootindex is None for d in found) or any(_bootindex(o) is not None for o in networks):
         # else bootindex takes the networks' options out of the boot order
         others |= dict.fromkeys(o.driver for o in networks)
+        hint = "; a bootindex for the disk alone leaves networks without one" if networks else ""
     reason = ""
     if others:
-        reason = f"the boot option that the firmware makes for {', '.join(others)} is not derived"
+        names = ", ".join(others)
+        reason = f"the boot option that the firmware makes for {names} is not derived{hint}"
     return BootDevices(tuple(found), reason, tuple(o.driver for o in networks if _has_rom(o)))
 
 
@@ -132,7 +135,8 @@ def _address(option: DeviceOption, taken: set[int]) -> tuple[int, int]:
         if not free:
             raise _refused(f"no slot is free for {option.driver}")
         return free[0], 0
-    match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,2})(?:\.([0-7]))?", text)
+    # QEMU hw/core/qdev-properties-system.c, set_pci_devfn: hexadecimal, which may say so
+    match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,2})(?:\.(?:0x)?([0-7]))?", text)
     if match is None or int(match[1], 16) >= _SLOTS:
         raise _refused(f"{text!r} is no address of {option.driver}")
     return int(match[1], 16), int(match[2] or 0)

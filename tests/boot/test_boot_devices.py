@@ -68,7 +68,7 @@ def test_bootindex_puts_a_disk_first_and_takes_other_devices_away() -> None:
     rules = profile_named("edk2-202502", origin="test")
     disks = (BootDevice("other", ((1, 0),)), msgspec.structs.replace(DISK, bootindex=1))
     found = disk_boot_variables(rules.boot_apps, disks, rules.late_apps)
-    assert [v.name for v in found] == ["BootOrder", "Boot0002", "Boot0000", "Boot0001"]
+    assert [v.name for v in found] == ["BootOrder", "Boot0002", "Boot0000", "Boot0003"]
     assert found[-1].description == "EFI Internal Shell"
     alone = disk_boot_variables(rules.boot_apps, disks[1:], rules.late_apps)
     assert str(Sha384.of(alone[0].data)).startswith("8b688b865e64d438")
@@ -83,6 +83,16 @@ def test_bootindex_puts_a_disk_first_and_takes_other_devices_away() -> None:
         (("pcie-root-port,id=rp1", "virtio-blk-pci,drive=disk0,bus=rp1"), ((2, 0), (0, 0))),
         (("virtio-rng-pci,addr=0x2", "virtio-blk-pci,drive=disk0"), ((3, 0),)),
         (('{"driver": "virtio-blk-pci", "drive": "disk0"}',), ((2, 0),)),
+        # as libvirt writes addresses, and with the USB controllers that it adds
+        (
+            (
+                "ich9-usb-ehci1,addr=0x1d.0x7",
+                "ich9-usb-uhci1,addr=0x1d,multifunction=on",
+                "pcie-root-port,id=pci.2,addr=0x3.0x1",
+                "virtio-blk-pci,drive=disk0,bus=pci.2,addr=0x0",
+            ),
+            ((3, 1), (0, 0)),
+        ),
     ],
 )
 def test_where_a_disk_is(devices: tuple[str, ...], path: tuple[tuple[int, int], ...]) -> None:
@@ -95,6 +105,7 @@ def test_other_disks_and_networks_are_named() -> None:
     assert "nvme" in known("nvme,serial=1", "virtio-blk-pci,drive=disk0").reason
     network = known("virtio-net-pci,netdev=n", "virtio-blk-pci,drive=disk0")
     assert "virtio-net-pci" in network.reason
+    assert "bootindex" in network.reason
     assert network.drivers == ("virtio-net-pci",)
     indexed = known("virtio-net-pci,netdev=n,romfile=", "virtio-blk-pci,drive=disk0,bootindex=0")
     assert indexed.reason == ""

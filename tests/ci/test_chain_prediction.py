@@ -73,6 +73,16 @@ def test_a_disk_boot_is_derived_as_it_is_logged(
     compare(boot_disk(name, images, boots, debian), debian)
 
 
+def test_a_disk_with_a_config_disk_beside_it_is_derived_as_it_is_logged(
+    images: Images, boots: Boots, debian: DebianParts
+) -> None:
+    """The firmware makes an option for the config disk, too, and calls it by what is on it."""
+    booted = boots(images.scenario("easyenclave-small", debian.ovmf_2025_02))
+    compare(booted, debian)
+    log = read_log(booted.result.log, origin="guest", target=Target.TPM)
+    assert any("Non-Block Boot Device" in event.description for event in log)
+
+
 @pytest.mark.parametrize("name", DIRECT)
 def test_a_uki_that_qemu_gives_is_derived_as_it_is_logged(
     name: str, images: Images, boots: Boots, debian: DebianParts

@@ -15,13 +15,12 @@ import pytest
 from fixtures import reference
 from mrtd.coverage import root_hash
 from mrtd.document import RuleEntry, encode
-from mrtd.launches import Measured, launch_of, shape_of, tool
+from mrtd.launches import Measured, artifact_of, launch_of, shape_of, tool
 from mrtd.reference import ReferenceValues, read_reference_values
 from mrtd.registers import LAUNCH_REGISTERS
 from mrtd.verifier.policy import MeasurementPolicy, Policy
 from mrtd.verifier.statement import _match, _misfit, match_launches
 from release import statement
-from release.assemble import artifact_of
 from release.selfcheck import claims_of, policy_for
 from tests.conftest import DebianParts
 from tests.lab.world import claims_of as claims_of_json
