@@ -32,13 +32,13 @@ menuentry 'first' {
     linux /k first
 }
 menuentry "second one" {
-    linux /k root=/dev/vda "quoted words" ${default}
+    linux /k root=/dev/vda "quoted" words ${default}
     initrd /i
 }
 """
 
 
-SECOND = '{\n    linux /k root=/dev/vda "quoted words" ${default}\n    initrd /i\n}'
+SECOND = '{\n    linux /k root=/dev/vda "quoted" words ${default}\n    initrd /i\n}'
 
 
 def grub(prefix: str = "/EFI/debian", *, config: bool = False) -> bytes:
@@ -146,7 +146,22 @@ def test_an_entry_may_be_named_by_title() -> None:
         ("set timeout=0\nmenuentry 'a' {\n linux (hd0,gpt1)/k\n}\n", "outside of quotes"),
         ("set timeout=0\nmenuentry 'a' {\n linux /missing\n}\n", "not on the same file system"),
         ("set timeout=0\nset default=5\nmenuentry 'a' {\n linux /k\n}\n", "names none of 1"),
-        ("set timeout=0\nmenuentry 'a' {\n initrd /i\n}\n", "loads no kernel"),
+        ("set timeout=0\nmenuentry 'a' {\n initrd /i\n}\n", "initrd without a linux"),
+        ("set timeout=0\nmenuentry 'a' {\n set b=1\n}\n", "loads no kernel"),
+        ("linux /k\nset timeout=0\nmenuentry 'a' {\n linux /k\n}\n", "outside of a menuentry"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k\n linux /k b\n}\n", "a second linux"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k b='c d'\n}\n", "a blank within a word"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k quiet # why\n}\n", "a comment behind"),
+        ("set a='b c'\nset d=$a\n", "not one word"),
+        ("set timeout=0\nset a=''\nmenuentry 'a' {\n linux /k $a\n}\n", "not one word"),
+        ("menuentry --class x 'a' {\n linux /k\n}\n", "more than a title"),
+        ("menuentry 'a' parameter {\n linux /k\n}\n", "more than a title"),
+        ("menuentry 'a' --users x {\n linux /k\n}\n", "more than a title"),
+        ("set superusers=root\n", "'set superusers=root'"),
+        ("set check_signatures=enforce\n", "'set check_signatures=enforce'"),
+        ("set timeout=0\r\n", "carriage returns"),
+        ("set timeout=0\nset default=00\nmenuentry 'a' {\n linux /k\n}\n", "names none of 1"),
+        ("set timeout=0\nset default=9a\nmenuentry '9a' {\n linux /k\n}\n", "names none of 1"),
     ],
 )  # fmt: skip
 def test_what_grub_does_beyond_that_is_named_with_its_line(cfg: str, reason: str) -> None:
@@ -155,6 +170,20 @@ def test_what_grub_does_beyond_that_is_named_with_its_line(cfg: str, reason: str
     assert len(reasons) == 1
     assert reason in reasons.pop()
     assert {e.register for e in log if isinstance(e.digest, Unpinned)} == {"pcr4", "pcr8", "pcr9"}
+
+
+TWO = "menuentry '1' --id second {\n linux /k a\n}\nmenuentry 'second' {\n linux /k b\n}\n"
+
+
+@pytest.mark.parametrize(("default", "booted"), [("0", "/k a"), ("1", "/k b")])
+def test_a_number_is_no_title(default: str, booted: str) -> None:
+    log = boot_grub(f"set timeout=0\nset default={default}\n{TWO}")
+    assert log[-1].description == f"load options: BOOT_IMAGE={booted}"
+
+
+def test_an_id_and_a_title_that_are_the_same_name_no_entry() -> None:
+    log = boot_grub(f"set timeout=0\nset default=second\n{TWO}")
+    assert any("names none of 2" in str(event.digest) for event in log)
 
 
 def test_search_for_the_file_system_that_grub_is_on_is_measured() -> None:
