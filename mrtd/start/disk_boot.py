@@ -10,6 +10,7 @@ from mrtd.boot.recorder import Recorder
 from mrtd.boot.secure_boot import policy_of
 from mrtd.boot.stored_options import StoredOption, stored_options
 from mrtd.disk import find_esp, open_esp, open_fat, read_gpt
+from mrtd.disk.esp import XBOOTLDR_TYPE
 from mrtd.disk.gpt import has_gpt
 from mrtd.errors import SpecError
 from mrtd.eventlog import EventLog, EventType, InputName, Origin
@@ -62,6 +63,7 @@ def disk_boot(
             partitions=esp.partitions,
             entry=boot.entry,
             partition=esp.number,
+            extended=esp.extended,
         )
         before = "" if option else _tried_before(boot, found)
         if before:
@@ -100,12 +102,16 @@ def disk_boot(
 
 
 class _Esp(NamedTuple):
-    """The ESP: its files, the body and place of its partition table's event, number and GUID."""
+    """The ESP: its files, the body and place of its partition table's event, number and GUID.
+
+    And whether an XBOOTLDR partition is on the same disk.
+    """
 
     files: FatVolume
     partitions: tuple[bytes, str] | None
     number: int | None
     guid: str
+    extended: bool = False
 
 
 def _esp(disk: Disk, where: str) -> _Esp:
@@ -114,7 +120,8 @@ def _esp(disk: Disk, where: str) -> _Esp:
     gpt = read_gpt(disk)
     esp = find_esp(gpt)
     files = open_fat(disk, *gpt.extent(esp))
-    return _Esp(files, (gpt.event_data(), where), esp.number, esp.unique_guid)
+    extended = bool(gpt.of_type(XBOOTLDR_TYPE))
+    return _Esp(files, (gpt.event_data(), where), esp.number, esp.unique_guid, extended)
 
 
 def _first_option(firmware: Firmware, boot: DiskBoot, partition: str) -> StoredOption | None:

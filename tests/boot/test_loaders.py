@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.bzimage import build_bzimage
+from mrtd.boot.chain import Chain
 from mrtd.boot.device_options import BootDevice, device_option
 from mrtd.boot.grub import read_prefix
 from mrtd.boot.grub_cfg import GrubCommand, read_grub_cfg, split_words
@@ -19,7 +21,7 @@ from mrtd.boot.systemd_boot import choose
 from mrtd.eventlog import Event, EventType
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import RegisterName, Sha384, Target, Unpinned
-from tests.esp import KERNEL, MemoryFiles, labels, of, pe_image, started, uki
+from tests.esp import FACTS, KERNEL, MemoryFiles, labels, of, pe_image, started, uki
 
 BOOT = pe_image((".sdmagic", b"#### LoaderInfo: systemd-boot 257.13 ####"))
 TYPE_1 = b"title A\nlinux /k\ninitrd /i\ninitrd /j\noptions a=1\noptions b=2\n"
@@ -82,6 +84,44 @@ def test_a_uki_is_found_and_an_entry_of_the_spec_wins() -> None:
     assert not undecided.ended
     reasons = {str(e.digest) for e in undecided.recorder.events if isinstance(e.digest, Unpinned)}
     assert any("set boot.entry to the one that is started" in reason for reason in reasons)
+
+
+ONE = {"loader/loader.conf": b"default a*\n", "loader/entries/a.conf": b"linux /k\n",
+       "k": KERNEL}  # fmt: skip
+
+
+def reasons_of(chain: Chain) -> str:
+    """Why something is not derived."""
+    return " ".join(str(e.digest) for e in chain.recorder.events if isinstance(e.digest, Unpinned))
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"EFI/systemd/drivers/ext4X64.efi": b"?"}, "the drivers in /EFI/systemd/drivers"),
+        ({"loader/keys/auto/PK.auth": b"?"}, "may enroll the keys"),
+        ({"loader/loader.conf": b"default a*\npreferred b*\n"}, "'preferred' of loader.conf"),
+    ],
+)  # fmt: skip
+def test_what_systemd_boot_does_besides_is_not_overlooked(
+    files: dict[str, bytes], reason: str
+) -> None:
+    chain = started(BOOT, files={**ONE, **files})
+    assert reason in reasons_of(chain)
+    assert not chain.ended
+
+
+def test_drivers_for_other_machines_and_aids_are_no_drivers() -> None:
+    files = {**ONE, "EFI/systemd/drivers/ext4aa64.efi": b"?", "EFI/systemd/drivers/x": b"?"}
+    assert started(BOOT, files=files).ended
+
+
+def test_variables_and_other_partitions_may_choose_an_entry() -> None:
+    facts = msgspec.structs.replace(FACTS, stored=frozenset({"LoaderEntryOneShot"}))
+    assert "LoaderEntryOneShot" in reasons_of(started(BOOT, files=ONE, facts=facts))
+    assert "XBOOTLDR" in reasons_of(started(BOOT, files=ONE, extended=True))
+    told = started(BOOT, files=ONE, facts=facts, extended=True, entry="a.conf")
+    assert told.ended
 
 
 @pytest.mark.parametrize(
