@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 
 from mrtd.boot.chain import Files
-from mrtd.boot.uki import profile_ids
+from mrtd.boot.uki import profile_ids, read_uki
 
 _TYPE_1: Final = "/loader/entries"
 _TYPE_2: Final = "/EFI/Linux"
 _MAX_ENTRY: Final = 1 << 20
 _MAX_UKI: Final = 1 << 31
+_SKIPPED: Final = "auto-"  # boot.c: names that begin so are those of its own entries
 _COUNTED: Final = re.compile(r"\+\d+(?:-\d+)?\.(?:conf|efi)\Z", re.IGNORECASE)
 # Keys that say how an entry is shown, or for which machine it is
 _SHOWN: Final = frozenset({"title", "version", "machine-id", "sort-key"})
@@ -92,7 +93,7 @@ def read_entry(text: str, *, name: str, source: str) -> Entry:
         linux=linux,
         unified=False,
         counted=_COUNTED.search(name) is not None,
-        unsupported=unsupported,
+        unsupported=unsupported or _unlisted(name),
     )
 
 
@@ -104,7 +105,10 @@ def _type_1(files: Files, folder: str, name: str) -> list[Entry]:
 
 def _type_2(files: Files, folder: str, name: str) -> list[Entry]:
     source = f"{folder}/{name}"
-    ids = profile_ids(memoryview(files.read(source, _MAX_UKI)), origin=source)
+    image = memoryview(files.read(source, _MAX_UKI))
+    ids = profile_ids(image, origin=source)
+    # without one, systemd-boot lists no entry
+    named = read_uki(image, origin=source).section(".osrel") is not None
     counted = _COUNTED.search(name) is not None
     return [
         Entry(
@@ -116,10 +120,14 @@ def _type_2(files: Files, folder: str, name: str) -> list[Entry]:
             linux=False,
             unified=True,
             counted=counted,
-            unsupported="",
+            unsupported=_unlisted(name) if named else "a UKI without .osrel",
         )
         for number, profile in enumerate(ids or ("",))
     ]
+
+
+def _unlisted(name: str) -> str:
+    return f"a name that begins with {_SKIPPED!r}" if name.lower().startswith(_SKIPPED) else ""
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

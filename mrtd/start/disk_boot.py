@@ -8,7 +8,7 @@ from mrtd.boot.chain import Chain
 from mrtd.boot.device_options import disk_boot_variables
 from mrtd.boot.recorder import Recorder
 from mrtd.boot.secure_boot import policy_of
-from mrtd.boot.stored_options import StoredOption, stored_options
+from mrtd.boot.stored_options import StoredOption, started_before, stored_options
 from mrtd.disk import find_esp, open_esp, open_fat, read_gpt
 from mrtd.disk.esp import XBOOTLDR_TYPE
 from mrtd.disk.gpt import has_gpt
@@ -35,6 +35,8 @@ REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 
 # edk2 OvmfPkg PlatformBdsRestoreNvVarsFromHardDisk: where variables go that have no flash
 _SAVED: Final = "NvVars"
+# All that a driver or an application can extend
+_ANY: Final = (1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 14)
 
 
 def disk_boot(
@@ -72,6 +74,9 @@ def disk_boot(
                 "a disk that does not boot is not derived: give the disk that boots a bootindex"
             )
             chain.unknown((4, 5), reason, f"disk {before}")
+        if decided := started_before(firmware.variables):
+            reason = f"what the firmware makes of the stored {', '.join(decided)} is not derived"
+            chain.unknown(_ANY, reason, "variable store")
         path, arguments = _what_boots(boot, option)
         chain.run_file(esp.files, path, InputName.BOOT_LOADER, arguments)
         if chain.ended and chain.entry is not None:

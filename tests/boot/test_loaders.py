@@ -76,7 +76,7 @@ def test_loader_conf_is_not_measured_in_a_td_by_257() -> None:
 
 
 def test_a_uki_is_found_and_an_entry_of_the_spec_wins() -> None:
-    image = uki((".cmdline", b"from=uki"), (".linux", KERNEL))
+    image = uki((".osrel", b"ID=a"), (".cmdline", b"from=uki"), (".linux", KERNEL))
     files = {"loader/entries/a.conf": TYPE_1, "EFI/Linux/b.efi": image, "k": KERNEL,
              "i": b"1", "j": b"2"}  # fmt: skip
     assert started(BOOT, files=files, entry="b.efi").cmdline == "from=uki"
@@ -99,6 +99,10 @@ def reasons_of(chain: Chain) -> str:
     ("files", "reason"),
     [
         ({"EFI/systemd/drivers/ext4X64.efi": b"?"}, "the drivers in /EFI/systemd/drivers"),
+        ({"loader/loader.conf": b"default auto-a.conf\n", "loader/entries/auto-a.conf": TYPE_1},
+         "a name that begins with 'auto-'"),
+        ({"loader/loader.conf": b"default u.efi\n", "EFI/Linux/u.efi": uki((".linux", KERNEL))},
+         "a UKI without .osrel"),
         ({"loader/keys/auto/PK.auth": b"?"}, "may enroll the keys"),
         ({"loader/loader.conf": b"default a*\npreferred b*\n"}, "'preferred' of loader.conf"),
     ],
