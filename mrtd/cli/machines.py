@@ -19,7 +19,9 @@ _VERSION_HINT: Final = (
 
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
     """``SPEC``, ``--libvirt`` or ``--qemu-cmdline``, and what the latter do not say."""
-    launch = verb.add_argument_group("what is launched")
+    launch = verb.add_argument_group(
+        "what is launched", "The files that it names are read, wherever on this machine they are."
+    )
     one = launch.add_mutually_exclusive_group(required=True)
     one.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="launch spec (launch.toml)")
     one.add_argument(
