@@ -70,7 +70,8 @@ def read_entries(files: Files) -> tuple[Entry, ...]:
 
 def read_entry(text: str, *, name: str, source: str) -> Entry:
     """Read a type 1 entry."""
-    path, linux, unsupported = "", False, ""
+    path, linux = "", False
+    unsupported = "text that is not UTF-8" if {"\ufffd", "\0"} & set(text) else ""
     options: list[str] = []
     initrds: list[str] = []
     for key, value in _pairs(text):
@@ -133,12 +134,12 @@ def _unlisted(name: str) -> str:
 def _pairs(text: str) -> list[tuple[str, str]]:
     """Keys and values of the lines that are no comments, quotes around a value taken off."""
     found = []
-    for line in text.splitlines():
-        stripped = line.strip()
+    for line in re.split(r"[\r\n]", text):  # other separators of Unicode are none to systemd
+        stripped = line.strip(" \t")
         if not stripped or stripped.startswith("#"):
             continue
         key, _, value = stripped.replace("\t", " ").partition(" ")
-        value = value.strip()
+        value = value.strip(" ")
         if len(value) > 1 and value[0] == value[-1] == '"':
             value = value[1:-1]
         found.append((key, value))

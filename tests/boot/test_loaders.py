@@ -141,6 +141,17 @@ def test_an_entry_that_does_not_follow_is_not_guessed(wanted: str, reason: str) 
     assert reason in found
 
 
+@pytest.mark.parametrize("separator", ["\v", "\f", "\x1e", "\x85", "\u2028"])
+def test_lines_end_where_systemd_ends_them(separator: str) -> None:
+    entry = read_entry(f"linux /k\noptions a{separator}options b\r\n", name="a", source="a")
+    assert entry.options == f"a{separator}options b"
+
+
+def test_an_entry_that_is_not_text_is_not_derived() -> None:
+    for text in ("linux /k\noptions \ufffd", "linux /k\0\noptions a"):
+        assert read_entry(text, name="a", source="a").unsupported == "text that is not UTF-8"
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_an_entry(text: str) -> None:
     entry = read_entry(text, name="a.conf", source="a.conf")
