@@ -184,7 +184,8 @@ def _members(archive: tarfile.TarFile, package: Package) -> Iterator[tarfile.Tar
     for number, member in enumerate(archive):
         if number > _MOST_FILES:
             raise MalformedPackage(f"more than {_MOST_FILES} files", origin=package.resolved)
-        if member.isreg():
+        # a sparse file may say that it has any number of zeros
+        if member.isreg() and not member.issparse():
             yield member
         elif not member.isdir():
             raise MalformedPackage(

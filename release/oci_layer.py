@@ -95,7 +95,7 @@ def _with_folders(files: Mapping[str, Entry], root: str) -> dict[str, Entry | No
         parts = path.split("/")
         if parts[0] or len(parts) < 2 or set(parts[1:]) & {"", ".", ".."} or "\0" in path:
             raise MalformedLayer("is no absolute path of a file", origin=repr(path[:200]))
-        if parts[-1].startswith(".wh."):
+        if any(part.startswith(".wh.") for part in parts):  # a folder of that name does so, too
             raise MalformedLayer("would delete a file of the base", origin=repr(path[:200]))
         found[path[1:]] = entry
         for count in range(2, len(parts)):

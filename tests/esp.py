@@ -81,9 +81,10 @@ def started(
     policy: SecureBootPolicy | None = None,
     entry: str | None = None,
     path: str = "/EFI/BOOT/BOOTX64.EFI",
+    extended: bool = False,
 ) -> Chain:
     """The chain after an image was started."""
-    chain = Chain(target, facts, policy=policy, entry=entry, partition=1)
+    chain = Chain(target, facts, policy=policy, entry=entry, partition=1, extended=extended)
     esp = MemoryFiles({path.strip("/"): data, **(files or {})})
     chain.start(Image(memoryview(data), path, esp), options)
     return chain

@@ -92,6 +92,7 @@ class Chain:
         machine: facts of the machine.
         entry: the boot loader's entry that is taken; None for its default, and once one took it.
         partition: number of the partition that the ESP is; None if it is not known.
+        extended: whether the disk has an XBOOTLDR partition, which may have entries, too.
         kernel: what the kernel that ended the chain says of itself; None so far.
         cmdline: its command line; None if it is not known.
         ended: whether a kernel was started, which leaves the firmware.
@@ -108,12 +109,14 @@ class Chain:
         partitions: tuple[bytes, str] | None = None,
         entry: str | None = None,
         partition: int | None = None,
+        extended: bool = False,
     ) -> None:
         self.target = target
         self.recorder = Recorder(target)
         self.machine = machine
         self.entry = entry
         self.partition = partition
+        self.extended = extended
         self.kernel: KernelFacts | None = None
         self.cmdline: str | None = None
         self.ended = False

@@ -7,6 +7,7 @@ include/grub/kernel.h (modules' header: the prefix). Logs of Debian's signed 2.1
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from mrtd.boot.chain import Chain, Files, Image
@@ -27,6 +28,9 @@ _PREFIX: Final = 3  # OBJ_TYPE_PREFIX
 _CONFIG: Final = 2  # OBJ_TYPE_CONFIG
 _FIRST_CC: Final = (2, 12)  # GRUB commit 4c76565b6: EFI_CC_MEASUREMENT_PROTOCOL
 _PEIMAGE: Final = "grub.peimage"
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+# Variables that change more than what is expanded: where files are, a password, signatures of files
+_SPECIAL: Final = frozenset({"root", "prefix", "superusers", "check_signatures"})
 _AFTER: Final = (4, 8, 9)
 _NO_TD_LOG: Final = "what GRUB measures in a TD: no log of TDX hardware confirms it"
 
@@ -86,18 +90,22 @@ class _Grub:
         content = self.files.read(config, _MAX_CFG)
         for _ in range(2):  # found, then read: once each (seen with Debian's 2.12)
             self.file(f"{root}{config}", content, InputName.LOADER_CONFIG)
-        commands, problem = read_grub_cfg(content.decode("utf-8", "replace"))
-        entries = []
+        text = content.decode("utf-8", "replace")
+        if "\ufffd" in text or "\r" in text:
+            self.give_up(f"{config!r} is not UTF-8, or has carriage returns")
+            return
+        commands, problem = read_grub_cfg(text)
         for command in commands:
-            if command.words[0] == "menuentry":
-                entries.append(command)
             failed = self.execute(command)
+            if command.words[0] in {"linux", "initrd"}:
+                failed = NotDerived(f"{command.words[0]} outside of a menuentry", command.line)
             if failed is not None:
                 self.give_up_at(failed)
                 return
         if problem is not None:
             self.give_up_at(problem)
             return
+        entries = [command for command in commands if command.words[0] == "menuentry"]
         chosen = self.choose(entries)
         if isinstance(chosen, str):
             self.give_up(chosen)
@@ -110,11 +118,14 @@ class _Grub:
         if told is None and not self.variables.get("timeout", "").isdigit():
             return "its menu waits for a person: no timeout is set, so say boot.entry"
         self.chain.entry = None
-        titled = [e for e in entries if e.words[1:2] == (wanted,)]
-        if len(titled) == 1:
-            return titled[0]
-        if wanted.isdigit() and int(wanted) < len(entries):
-            return entries[int(wanted)]
+        # normal/menu.c, get_entry_number: what begins like a number is one, and no name
+        if wanted[:1].isdigit():
+            if _NUMBER.fullmatch(wanted) and int(wanted) < len(entries):
+                return entries[int(wanted)]
+        else:
+            named = [entry for entry in entries if wanted in entry.names]
+            if len(named) == 1 and ">" not in wanted:
+                return named[0]
         return f"its default {wanted!r} names none of {len(entries)} menu entries"
 
     def start(self, entry: GrubCommand) -> None:
@@ -139,8 +150,14 @@ class _Grub:
             what = f"{missing[0]}, which is not on the same file system"
             return NotDerived(what, command.line)
         if words[0] == "linux":
+            # builds differ: some quote such a word in the command line, others do not
+            if self.kernel or any(not word or " " in word for word in words):
+                what = "a second linux" if self.kernel else "linux with a blank within a word"
+                return NotDerived(what, command.line)
             self.kernel = self.load_kernel(tuple(words))
         elif words[0] == "initrd":
+            if self.kernel is None or self.initrds:
+                return NotDerived("initrd without a linux before it", command.line)
             self.initrds = [(path, self.files.read(path, _MAX_FILE)) for path in files]
             for path, content in self.initrds:
                 self.file(path, content, InputName.INITRD)
@@ -189,7 +206,7 @@ class _Grub:
         self.command(" ".join(words) + block, command.line)
         if words[0] == "set":
             name, equals, value = words[1].partition("=") if len(words) == 2 else ("", "", "")
-            if not equals or name in {"root", "prefix"}:
+            if not equals or name in _SPECIAL:
                 return NotDerived(f"{' '.join(words)!r}", command.line)
             self.variables[name] = value
         elif words[0] == "search":

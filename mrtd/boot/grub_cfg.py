@@ -20,6 +20,7 @@ _QUOTES: Final = "'\""
 _MAX_LINES: Final = 10000
 _KNOWN: Final = frozenset({"set", "linux", "initrd", "search", "menuentry"})
 _NOT_PLAIN: Final = frozenset(";|&<>`*?(){}")
+_ENTRY_OPTION: Final = re.compile(r"--(?:class|id|hotkey)(=.*)?|--unrestricted", re.DOTALL)
 
 
 class GrubCommand(msgspec.Struct, frozen=True):
@@ -49,7 +50,21 @@ class GrubCommand(msgspec.Struct, frozen=True):
             unknown = [a or b for a, b in _NAME.findall(word) if (a or b) not in variables]
             if unknown or "$" in _NAME.sub("", word):
                 return f"${unknown[0]}" if unknown else word
-            found.append(_NAME.sub(lambda m: variables[m[1] or m[2]], word))
+            value = _NAME.sub(lambda m: variables[m[1] or m[2]], word)
+            if not value or " " in value or "\t" in value:
+                return f"{word}, whose value is not one word"  # outside of quotes, GRUB splits it
+            found.append(value)
+        return tuple(found)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a menu entry may be called: its title, and its ``--id``."""
+        found = list(self.words[1:2])
+        for word, following in zip(self.words, (*self.words[1:], ""), strict=True):
+            if word == "--id":
+                found.append(following)
+            elif word.startswith("--id="):
+                found.append(word.removeprefix("--id="))
         return tuple(found)
 
 
@@ -104,8 +119,11 @@ class _CfgReader:
             return None
         if names[0] != "menuentry":
             return GrubCommand(names, self.at + 1, literal=literal)
-        if nested or names[-1] != "{":
-            self.fail("a menuentry whose body does not begin on its line")
+        if nested or names[-1] != "{" or not is_entry(names[1:-1]):
+            what = "whose body does not begin on its line"
+            if not nested and names[-1] == "{":
+                what = "that has more than a title, --class, --id, --hotkey and --unrestricted"
+            self.fail(f"a menuentry {what}")
             return None
         start = self.at
         self.at += 1
@@ -119,11 +137,27 @@ class _CfgReader:
         self.problem = NotDerived(what, min(self.at, len(self.lines) - 1) + 1)
 
 
+def is_entry(words: tuple[str, ...]) -> bool:
+    """Whether a menuentry's words are a title and options; others become its parameters."""
+    rest = list(words[1:])
+    while rest:
+        option = _ENTRY_OPTION.fullmatch(rest.pop(0))
+        if option is None:
+            return False
+        if option[1] is None and option[0] != "--unrestricted":
+            if not rest:
+                return False
+            rest.pop(0)
+    return bool(words) and not words[0].startswith("-")
+
+
 def split_words(line: str) -> list[tuple[str, bool]] | str:
     """Words of a line, and whether each is literal; or what in it is not read."""
     words: list[tuple[str, bool]] = []
     for raw in _raw_words(line):
         inner, quoted, literal = _unquoted(raw)
+        if raw.startswith("#"):
+            return "a comment behind a command"
         if any(mark in inner for mark in "'\"\\"):
             return f"quotes or a backslash within {raw!r}"
         odd = set(inner.replace("${", "").replace("}", "")) & _NOT_PLAIN

@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 
 from mrtd.boot.chain import Files
-from mrtd.boot.uki import profile_ids
+from mrtd.boot.uki import profile_ids, read_uki
 
 _TYPE_1: Final = "/loader/entries"
 _TYPE_2: Final = "/EFI/Linux"
 _MAX_ENTRY: Final = 1 << 20
 _MAX_UKI: Final = 1 << 31
+_SKIPPED: Final = "auto-"  # boot.c: names that begin so are those of its own entries
 _COUNTED: Final = re.compile(r"\+\d+(?:-\d+)?\.(?:conf|efi)\Z", re.IGNORECASE)
 # Keys that say how an entry is shown, or for which machine it is
 _SHOWN: Final = frozenset({"title", "version", "machine-id", "sort-key"})
@@ -69,7 +70,8 @@ def read_entries(files: Files) -> tuple[Entry, ...]:
 
 def read_entry(text: str, *, name: str, source: str) -> Entry:
     """Read a type 1 entry."""
-    path, linux, unsupported = "", False, ""
+    path, linux = "", False
+    unsupported = "text that is not UTF-8" if {"\ufffd", "\0"} & set(text) else ""
     options: list[str] = []
     initrds: list[str] = []
     for key, value in _pairs(text):
@@ -92,7 +94,7 @@ def read_entry(text: str, *, name: str, source: str) -> Entry:
         linux=linux,
         unified=False,
         counted=_COUNTED.search(name) is not None,
-        unsupported=unsupported,
+        unsupported=unsupported or _unlisted(name),
     )
 
 
@@ -104,7 +106,10 @@ def _type_1(files: Files, folder: str, name: str) -> list[Entry]:
 
 def _type_2(files: Files, folder: str, name: str) -> list[Entry]:
     source = f"{folder}/{name}"
-    ids = profile_ids(memoryview(files.read(source, _MAX_UKI)), origin=source)
+    image = memoryview(files.read(source, _MAX_UKI))
+    ids = profile_ids(image, origin=source)
+    # without one, systemd-boot lists no entry
+    named = read_uki(image, origin=source).section(".osrel") is not None
     counted = _COUNTED.search(name) is not None
     return [
         Entry(
@@ -116,21 +121,25 @@ def _type_2(files: Files, folder: str, name: str) -> list[Entry]:
             linux=False,
             unified=True,
             counted=counted,
-            unsupported="",
+            unsupported=_unlisted(name) if named else "a UKI without .osrel",
         )
         for number, profile in enumerate(ids or ("",))
     ]
 
 
+def _unlisted(name: str) -> str:
+    return f"a name that begins with {_SKIPPED!r}" if name.lower().startswith(_SKIPPED) else ""
+
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     """Keys and values of the lines that are no comments, quotes around a value taken off."""
     found = []
-    for line in text.splitlines():
-        stripped = line.strip()
+    for line in re.split(r"[\r\n]", text):  # other separators of Unicode are none to systemd
+        stripped = line.strip(" \t")
         if not stripped or stripped.startswith("#"):
             continue
         key, _, value = stripped.replace("\t", " ").partition(" ")
-        value = value.strip()
+        value = value.strip(" ")
         if len(value) > 1 and value[0] == value[-1] == '"':
             value = value[1:-1]
         found.append((key, value))

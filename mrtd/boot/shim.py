@@ -101,7 +101,11 @@ def verify_with_shim(chain: Chain, data: memoryview, path: str) -> None:
         return
     allowed = chain.policy.authority(data, path, required=not is_certificate(chain.vendor))
     vendor = is_certificate(chain.vendor) and chain.policy.signed_by(chain.vendor, data, path)
-    if allowed is not None and not vendor:
+    if allowed is not None and vendor:
+        # db goes first (shim.c, check_allowlist), but who signed is read by names alone
+        reason = f"both db and shim's own certificate seem to verify {path}"
+        chain.authority(allowed.name, Unpinned(reason), allowed.label, allowed.origin)
+    elif allowed is not None:
         chain.authority(allowed.name, allowed.variable, allowed.label, allowed.origin)
     elif vendor:
         body = variable_data(Variable(_SHIM_LOCK, "MokListRT", _SHIM_LOCK + chain.vendor))

@@ -1,6 +1,7 @@
 """Boot options of a variable store: which application of which partition they start.
 
-Sources: UEFI 2.10, 3.1.3 (EFI_LOAD_OPTION), 10.3.5.1 (hard drive) and 10.3.5.4 (file path).
+Sources: UEFI 2.10, 3.1.3 (EFI_LOAD_OPTION), 3.3 (variables), 10.3.5.1 (hard drive) and 10.3.5.4
+(file path); edk2 MdeModulePkg/Universal/BdsDxe/BdsEntry.c (what is started before BootOrder).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from mrtd.firmware.variables import Variable
 from mrtd.reader import Reader
 
 _ACTIVE: Final = 1
+_CATEGORY: Final = 0x1F00  # other than 0: an application, which is started only by hand
+_INDICATIONS: Final = "OsIndications"
+_BEFORE: Final = ("BootNext", "DriverOrder", "SysPrepOrder", _INDICATIONS)
 _MEDIA: Final = 4
 _HARD_DRIVE: Final = 1
 _FILE: Final = 4
@@ -70,6 +74,14 @@ def stored_options(
     return order, options
 
 
+def started_before(variables: tuple[Variable, ...]) -> tuple[str, ...]:
+    """Variables that make the firmware start something before, or instead of, BootOrder's."""
+    found = {v.name: v.data for v in variables if v.vendor == GLOBAL_VARIABLE}
+    if not any(found.get(_INDICATIONS, b"")):
+        found.pop(_INDICATIONS, None)  # flags, none of which is set
+    return tuple(name for name in _BEFORE if name in found)
+
+
 def read_option(data: bytes, number: int, *, origin: str) -> StoredOption:
     """Read an EFI_LOAD_OPTION. Raises `MalformedFirmware`."""
     field = f"Boot{number:04X}"
@@ -98,7 +110,7 @@ def read_option(data: bytes, number: int, *, origin: str) -> StoredOption:
         first = False
     return StoredOption(
         number=number,
-        active=bool(attributes & _ACTIVE),
+        active=bool(attributes & _ACTIVE) and not attributes & _CATEGORY,
         description=units.decode("utf-16-le", "replace"),
         partition=partition,
         path=path.replace("\\", "/"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 from typing import Final
 
-from mrtd.boot.chain import Chain, Image
+from mrtd.boot.chain import Chain, Files, Image
 from mrtd.boot.loader_entries import Entry, read_entries, read_loader_conf
 from mrtd.boot.newc import pad4
 from mrtd.boot.recorder import utf16
@@ -20,6 +20,22 @@ from mrtd.eventlog import EventType, InputName, Origin
 from mrtd.registers import Sha384, Target
 
 _LOADER_CONF: Final = "/loader/loader.conf"
+# Drivers that it loads and starts first, which the firmware measures (drivers.c)
+_DRIVERS: Final = "/EFI/systemd/drivers"
+_DRIVER: Final = "x64.efi"
+# Keys that it enrolls in a virtual machine without Secure Boot, and then restarts (secure-boot.c)
+_KEYS: Final = "/loader/keys/auto"
+_ANY: Final = (1, 4, 5, 7, 8, 9, 11, 12, 13, 14)
+# Settings that choose no entry but by "default" (loader.conf(5) of v257)
+_SETTINGS: Final = frozenset(
+    {
+        "default", "timeout", "console-mode", "editor", "auto-entries", "auto-firmware",
+        "auto-poweroff", "auto-reboot", "beep", "secure-boot-enroll", "reboot-for-bitlocker",
+        "random-seed-mode",
+    }
+)  # fmt: skip
+_STORED: Final = "LoaderEntry"
+"""How names of variables begin that choose an entry, before loader.conf (Boot Loader Interface)."""
 _CONFIG_PCR: Final = 5
 _PARAMETERS_PCR: Final = 12
 _LOADER_CONF_TAG: Final = 0xF5BC582A
@@ -45,6 +61,9 @@ def start_systemd_boot(chain: Chain, image: Image, info: LoaderInfo) -> None:
     if row is None or image.files is None:
         chain.unknown((5, *_CHOICE), f"the rules of {name} are not known", name)
         return
+    if odd := _does_more(chain, image.files):
+        chain.unknown(_ANY, f"{name}: {odd}", name)
+        return
     text = ""
     if image.files.exists(_LOADER_CONF):
         content = image.files.read(_LOADER_CONF, _MAX_CONF)
@@ -56,12 +75,34 @@ def start_systemd_boot(chain: Chain, image: Image, info: LoaderInfo) -> None:
     if row.measures_smbios:
         measure_smbios(chain, through_cc=row.cc_tagged)
     entries = read_entries(image.files)
-    chosen = choose(entries, chain.entry or read_loader_conf(text).get("default", ""))
+    settings = read_loader_conf(text)
+    undecided = "" if chain.entry else _chosen_elsewhere(chain, settings)
+    chosen = undecided or choose(entries, chain.entry or settings.get("default", ""))
     chain.entry = None
     if isinstance(chosen, str):
         chain.unknown(_CHOICE, f"{name}: {chosen}", name)
         return
     _start_entry(chain, image, chosen, measured=chain.target is Target.TPM or row.cc)
+
+
+def _does_more(chain: Chain, files: Files) -> str:
+    """What it does before it looks for entries and is not derived; empty if nothing."""
+    found = files.listdir(_DRIVERS) if files.exists(_DRIVERS) else ()
+    if any(not e.directory and e.name.lower().endswith(_DRIVER) for e in found):
+        return f"the drivers in {_DRIVERS}, which it starts, are not derived"
+    if not chain.secure_boot and files.exists(_KEYS):
+        return f"it may enroll the keys in {_KEYS} and restart, which is not derived"
+    return ""
+
+
+def _chosen_elsewhere(chain: Chain, settings: dict[str, str]) -> str:
+    """What may choose another entry than loader.conf's default; empty if nothing."""
+    odd = sorted(name for name in chain.machine.stored if name.startswith(_STORED))
+    odd += sorted(f"{key!r} of loader.conf" for key in settings.keys() - _SETTINGS)
+    odd += ["an extended boot loader partition (XBOOTLDR)"] if chain.extended else []
+    if not odd:
+        return ""
+    return f"which entry it starts may depend on {', '.join(odd)}; set boot.entry to it"
 
 
 def choose(entries: tuple[Entry, ...], wanted: str) -> Entry | str:

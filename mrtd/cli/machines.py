@@ -22,7 +22,9 @@ def add_machine_options(verb: argparse.ArgumentParser) -> argparse._MutuallyExcl
 
     Returns: the group of which exactly one has to be given.
     """
-    launch = verb.add_argument_group("what is launched")
+    launch = verb.add_argument_group(
+        "what is launched", "The files that it names are read, wherever on this machine they are."
+    )
     one = launch.add_mutually_exclusive_group(required=True)
     one.add_argument("spec", metavar="SPEC", type=Path, nargs="?", help="launch spec (launch.toml)")
     one.add_argument(

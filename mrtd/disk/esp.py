@@ -15,6 +15,8 @@ from mrtd.disk.image import SECTOR, Disk
 from mrtd.errors import MalformedDisk
 
 ESP_TYPE: Final = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+XBOOTLDR_TYPE: Final = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
+"""A partition with more boot loader entries (UAPI Group, "Boot Loader Specification")."""
 
 _MBR_TYPE: Final = 0xEF
 _MBR_TABLE: Final = 446

@@ -37,6 +37,14 @@ _PORTS: Final = {"http": 80, "https": 443}
 _SECONDS: Final = 10.0
 # Addresses of IPv6 that lead to one of IPv4: RFC 6052 (NAT64; and the local prefix of RFC 8215)
 _NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+"""RFC 4291, 2.4: all of IPv6 that is given to anybody; site-local addresses are not in it."""
+# What some versions of Python call global: IANA's special-purpose registries, and the address at
+# which Azure's hosts answer their guests
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(n)
+    for n in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+)
 
 
 class AddressRefused(TransportError):
@@ -144,6 +152,10 @@ def is_public(address: Address) -> bool:
         hidden = address.ipv4_mapped or address.sixtofour or address.teredo
         if hidden or address.scope_id or any(address in network for network in _NAT64):
             return False
+        if address not in _UNICAST:
+            return False
+    if any(address in n for n in _SPECIAL if n.version == address.version):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

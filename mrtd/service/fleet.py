@@ -31,6 +31,8 @@ STALE_SECONDS: Final = 300.0
 FORGET_SECONDS: Final = 86400.0
 """An agent that has not answered for so long is left out; it registers again when it starts."""
 AGENTS: Final = 10_000
+DEPLOYMENTS: Final = 100_000
+"""Of all agents together; each may name a thousand, of up to 5 KiB in memory."""
 _WORKERS: Final = 8  # agents that are asked at a time
 _SHOWN: Final = 300
 _WORST: Final = (Colour.RED, Colour.UNKNOWN, Colour.YELLOW, Colour.GREEN)
@@ -114,6 +116,7 @@ class Fleet:
         statuses: works out the status of deployments.
         clock: of the control plane.
         agents: most that are kept; beyond, the one that was admitted first goes.
+        deployments: most that are kept of all agents; a report beyond is none.
     """
 
     def __init__(
@@ -123,10 +126,11 @@ class Fleet:
         *,
         clock: Clock | None = None,
         agents: int = AGENTS,
+        deployments: int = DEPLOYMENTS,
     ) -> None:
         self.clock = clock or Clock()
         self._ask, self._statuses = ask, statuses or Unconfigured(self.clock)
-        self._limit = agents
+        self._limit, self._room = agents, deployments
         self._agents: dict[str, Agent] = {}
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
@@ -223,15 +227,19 @@ class Fleet:
         with self._lock:
             if (agent := self._agents.get(agent_id)) is None:
                 return
+            if report is not None and _size(report) > self._room + _size(agent.report):
+                report, problem = None, "all agents together report more than is kept"
             last = agent.admitted if agent.report is None else agent.report.at
             if report is None and self.clock.wall() - last > FORGET_SECONDS:
                 self._drop(agent_id)
                 return
-            changed = msgspec.structs.replace(agent, problem=problem, report=report or agent.report)
-            self._agents[agent_id] = changed
+            kept = report or agent.report
+            self._room += _size(agent.report) - _size(kept)
+            self._agents[agent_id] = msgspec.structs.replace(agent, problem=problem, report=kept)
 
     def _drop(self, agent_id: str) -> None:
-        self._agents.pop(agent_id, None)
+        if (agent := self._agents.pop(agent_id, None)) is not None:
+            self._room += _size(agent.report)
         self._due.pop(agent_id, None)
 
     def _watch(self) -> None:
@@ -242,6 +250,11 @@ class Fleet:
                     threads.submit(self.look, agent_id)
                     continue
                 return
+
+
+def _size(report: Report | None) -> int:
+    """Deployments of a report."""
+    return 0 if report is None else len(report.deployments)
 
 
 def _demand_own(said: Health, agent: Agent) -> None:

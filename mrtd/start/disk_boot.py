@@ -8,8 +8,9 @@ from mrtd.boot.chain import Chain
 from mrtd.boot.device_options import disk_boot_variables
 from mrtd.boot.recorder import Recorder
 from mrtd.boot.secure_boot import policy_of
-from mrtd.boot.stored_options import StoredOption, stored_options
+from mrtd.boot.stored_options import StoredOption, started_before, stored_options
 from mrtd.disk import find_esp, open_esp, open_fat, read_gpt
+from mrtd.disk.esp import XBOOTLDR_TYPE
 from mrtd.disk.gpt import has_gpt
 from mrtd.errors import SpecError
 from mrtd.eventlog import EventLog, EventType, InputName, Origin
@@ -36,6 +37,8 @@ REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 
 # edk2 OvmfPkg PlatformBdsRestoreNvVarsFromHardDisk: where variables go that have no flash
 _SAVED: Final = "NvVars"
+# All that a driver or an application can extend
+_ANY: Final = (1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 14)
 
 
 def disk_boot(
@@ -66,6 +69,7 @@ def disk_boot(
             partitions=esp.partitions,
             entry=boot.entry,
             partition=esp.number,
+            extended=esp.extended,
         )
         before = "" if option else _tried_before(boot, found)
         if before:
@@ -74,6 +78,9 @@ def disk_boot(
                 "a disk that does not boot is not derived: give the disk that boots a bootindex"
             )
             chain.unknown((4, 5), reason, f"disk {before}")
+        if decided := started_before(firmware.variables):
+            reason = f"what the firmware makes of the stored {', '.join(decided)} is not derived"
+            chain.unknown(_ANY, reason, "variable store")
         path, arguments = _what_boots(boot, option)
         chain.run_file(esp.files, path, arguments)
         if chain.ended and chain.entry is not None:
@@ -104,12 +111,16 @@ def disk_boot(
 
 
 class _Esp(NamedTuple):
-    """The ESP: its files, the body and place of its partition table's event, number and GUID."""
+    """The ESP: its files, the body and place of its partition table's event, number and GUID.
+
+    And whether an XBOOTLDR partition is on the same disk.
+    """
 
     files: FatVolume
     partitions: tuple[bytes, str] | None
     number: int | None
     guid: str
+    extended: bool = False
 
 
 def _esp(disk: Disk, where: str) -> _Esp:
@@ -118,7 +129,8 @@ def _esp(disk: Disk, where: str) -> _Esp:
     gpt = read_gpt(disk)
     esp = find_esp(gpt)
     files = open_fat(disk, *gpt.extent(esp))
-    return _Esp(files, (gpt.event_data(), where), esp.number, esp.unique_guid)
+    extended = bool(gpt.of_type(XBOOTLDR_TYPE))
+    return _Esp(files, (gpt.event_data(), where), esp.number, esp.unique_guid, extended)
 
 
 def _first_option(firmware: Firmware, boot: DiskBoot, partition: str) -> StoredOption | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixtures.varstore import build_varstore
 from mrtd.boot.device_options import BootDevice, device_option, disk_boot_variables
-from mrtd.boot.stored_options import read_option, stored_options
+from mrtd.boot.stored_options import read_option, started_before, stored_options
 from mrtd.errors import MalformedFirmware, SpecError
 from mrtd.firmware.boot_options import BootOption
 from mrtd.firmware.guids import GLOBAL_VARIABLE, guid, guid_text
@@ -197,3 +197,24 @@ def test_a_json_store_that_is_none_is_refused(document: str, message: str) -> No
 def test_a_broken_store_is_refused_or_read(data: st.DataObject) -> None:
     broken = data.draw(mutated(json.dumps(JSON).encode()))
     refused(lambda: read_variable_store(broken, origin="s"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "decides"),
+    [("BootNext", bytes(2), True), ("DriverOrder", bytes(2), True),
+     ("SysPrepOrder", bytes(2), True), ("OsIndications", bytes([1]) + bytes(7), True),
+     ("OsIndications", bytes(8), False), ("Timeout", bytes(2), False)],
+)  # fmt: skip
+def test_variables_that_start_something_before_boot_order(
+    name: str,
+    data: bytes,
+    decides: bool,  # noqa: FBT001
+) -> None:
+    assert started_before((Variable(GLOBAL_VARIABLE, name, data),)) == (name,) * decides
+    assert not started_before((Variable(PARTITION, name, data),))
+
+
+def test_applications_are_no_options_that_boot() -> None:
+    assert read_option(option("\\EFI\\a.efi"), 3, origin="store").active
+    application = option("\\EFI\\a.efi", attributes=0x101)
+    assert not read_option(application, 3, origin="store").active

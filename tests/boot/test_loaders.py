@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.bzimage import build_bzimage
+from mrtd.boot.chain import Chain
 from mrtd.boot.device_options import BootDevice, device_option
 from mrtd.boot.grub import read_prefix
 from mrtd.boot.grub_cfg import GrubCommand, read_grub_cfg, split_words
@@ -19,7 +21,7 @@ from mrtd.boot.systemd_boot import choose
 from mrtd.eventlog import Event, EventType
 from mrtd.eventlog.tcg2 import read_log
 from mrtd.registers import RegisterName, Sha384, Target, Unpinned
-from tests.esp import KERNEL, MemoryFiles, labels, of, pe_image, started, uki
+from tests.esp import FACTS, KERNEL, MemoryFiles, labels, of, pe_image, started, uki
 
 BOOT = pe_image((".sdmagic", b"#### LoaderInfo: systemd-boot 257.13 ####"))
 TYPE_1 = b"title A\nlinux /k\ninitrd /i\ninitrd /j\noptions a=1\noptions b=2\n"
@@ -32,13 +34,13 @@ menuentry 'first' {
     linux /k first
 }
 menuentry "second one" {
-    linux /k root=/dev/vda "quoted words" ${default}
+    linux /k root=/dev/vda "quoted" words ${default}
     initrd /i
 }
 """
 
 
-SECOND = '{\n    linux /k root=/dev/vda "quoted words" ${default}\n    initrd /i\n}'
+SECOND = '{\n    linux /k root=/dev/vda "quoted" words ${default}\n    initrd /i\n}'
 
 
 def grub(prefix: str = "/EFI/debian", *, config: bool = False) -> bytes:
@@ -74,7 +76,7 @@ def test_loader_conf_is_not_measured_in_a_td_by_257() -> None:
 
 
 def test_a_uki_is_found_and_an_entry_of_the_spec_wins() -> None:
-    image = uki((".cmdline", b"from=uki"), (".linux", KERNEL))
+    image = uki((".osrel", b"ID=a"), (".cmdline", b"from=uki"), (".linux", KERNEL))
     files = {"loader/entries/a.conf": TYPE_1, "EFI/Linux/b.efi": image, "k": KERNEL,
              "i": b"1", "j": b"2"}  # fmt: skip
     assert started(BOOT, files=files, entry="b.efi").cmdline == "from=uki"
@@ -82,6 +84,48 @@ def test_a_uki_is_found_and_an_entry_of_the_spec_wins() -> None:
     assert not undecided.ended
     reasons = {str(e.digest) for e in undecided.recorder.events if isinstance(e.digest, Unpinned)}
     assert any("set boot.entry to the one that is started" in reason for reason in reasons)
+
+
+ONE = {"loader/loader.conf": b"default a*\n", "loader/entries/a.conf": b"linux /k\n",
+       "k": KERNEL}  # fmt: skip
+
+
+def reasons_of(chain: Chain) -> str:
+    """Why something is not derived."""
+    return " ".join(str(e.digest) for e in chain.recorder.events if isinstance(e.digest, Unpinned))
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"EFI/systemd/drivers/ext4X64.efi": b"?"}, "the drivers in /EFI/systemd/drivers"),
+        ({"loader/loader.conf": b"default auto-a.conf\n", "loader/entries/auto-a.conf": TYPE_1},
+         "a name that begins with 'auto-'"),
+        ({"loader/loader.conf": b"default u.efi\n", "EFI/Linux/u.efi": uki((".linux", KERNEL))},
+         "a UKI without .osrel"),
+        ({"loader/keys/auto/PK.auth": b"?"}, "may enroll the keys"),
+        ({"loader/loader.conf": b"default a*\npreferred b*\n"}, "'preferred' of loader.conf"),
+    ],
+)  # fmt: skip
+def test_what_systemd_boot_does_besides_is_not_overlooked(
+    files: dict[str, bytes], reason: str
+) -> None:
+    chain = started(BOOT, files={**ONE, **files})
+    assert reason in reasons_of(chain)
+    assert not chain.ended
+
+
+def test_drivers_for_other_machines_and_aids_are_no_drivers() -> None:
+    files = {**ONE, "EFI/systemd/drivers/ext4aa64.efi": b"?", "EFI/systemd/drivers/x": b"?"}
+    assert started(BOOT, files=files).ended
+
+
+def test_variables_and_other_partitions_may_choose_an_entry() -> None:
+    facts = msgspec.structs.replace(FACTS, stored=frozenset({"LoaderEntryOneShot"}))
+    assert "LoaderEntryOneShot" in reasons_of(started(BOOT, files=ONE, facts=facts))
+    assert "XBOOTLDR" in reasons_of(started(BOOT, files=ONE, extended=True))
+    told = started(BOOT, files=ONE, facts=facts, extended=True, entry="a.conf")
+    assert told.ended
 
 
 @pytest.mark.parametrize(
@@ -95,6 +139,17 @@ def test_an_entry_that_does_not_follow_is_not_guessed(wanted: str, reason: str) 
     found = choose(entries, wanted)
     assert isinstance(found, str)
     assert reason in found
+
+
+@pytest.mark.parametrize("separator", ["\v", "\f", "\x1e", "\x85", "\u2028"])
+def test_lines_end_where_systemd_ends_them(separator: str) -> None:
+    entry = read_entry(f"linux /k\noptions a{separator}options b\r\n", name="a", source="a")
+    assert entry.options == f"a{separator}options b"
+
+
+def test_an_entry_that_is_not_text_is_not_derived() -> None:
+    for text in ("linux /k\noptions \ufffd", "linux /k\0\noptions a"):
+        assert read_entry(text, name="a", source="a").unsupported == "text that is not UTF-8"
 
 
 @given(st.text(max_size=300))
@@ -146,7 +201,22 @@ def test_an_entry_may_be_named_by_title() -> None:
         ("set timeout=0\nmenuentry 'a' {\n linux (hd0,gpt1)/k\n}\n", "outside of quotes"),
         ("set timeout=0\nmenuentry 'a' {\n linux /missing\n}\n", "not on the same file system"),
         ("set timeout=0\nset default=5\nmenuentry 'a' {\n linux /k\n}\n", "names none of 1"),
-        ("set timeout=0\nmenuentry 'a' {\n initrd /i\n}\n", "loads no kernel"),
+        ("set timeout=0\nmenuentry 'a' {\n initrd /i\n}\n", "initrd without a linux"),
+        ("set timeout=0\nmenuentry 'a' {\n set b=1\n}\n", "loads no kernel"),
+        ("linux /k\nset timeout=0\nmenuentry 'a' {\n linux /k\n}\n", "outside of a menuentry"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k\n linux /k b\n}\n", "a second linux"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k b='c d'\n}\n", "a blank within a word"),
+        ("set timeout=0\nmenuentry 'a' {\n linux /k quiet # why\n}\n", "a comment behind"),
+        ("set a='b c'\nset d=$a\n", "not one word"),
+        ("set timeout=0\nset a=''\nmenuentry 'a' {\n linux /k $a\n}\n", "not one word"),
+        ("menuentry --class x 'a' {\n linux /k\n}\n", "more than a title"),
+        ("menuentry 'a' parameter {\n linux /k\n}\n", "more than a title"),
+        ("menuentry 'a' --users x {\n linux /k\n}\n", "more than a title"),
+        ("set superusers=root\n", "'set superusers=root'"),
+        ("set check_signatures=enforce\n", "'set check_signatures=enforce'"),
+        ("set timeout=0\r\n", "carriage returns"),
+        ("set timeout=0\nset default=00\nmenuentry 'a' {\n linux /k\n}\n", "names none of 1"),
+        ("set timeout=0\nset default=9a\nmenuentry '9a' {\n linux /k\n}\n", "names none of 1"),
     ],
 )  # fmt: skip
 def test_what_grub_does_beyond_that_is_named_with_its_line(cfg: str, reason: str) -> None:
@@ -155,6 +225,20 @@ def test_what_grub_does_beyond_that_is_named_with_its_line(cfg: str, reason: str
     assert len(reasons) == 1
     assert reason in reasons.pop()
     assert {e.register for e in log if isinstance(e.digest, Unpinned)} == {"pcr4", "pcr8", "pcr9"}
+
+
+TWO = "menuentry '1' --id second {\n linux /k a\n}\nmenuentry 'second' {\n linux /k b\n}\n"
+
+
+@pytest.mark.parametrize(("default", "booted"), [("0", "/k a"), ("1", "/k b")])
+def test_a_number_is_no_title(default: str, booted: str) -> None:
+    log = boot_grub(f"set timeout=0\nset default={default}\n{TWO}")
+    assert log[-1].description == f"load options: BOOT_IMAGE={booted}"
+
+
+def test_an_id_and_a_title_that_are_the_same_name_no_entry() -> None:
+    log = boot_grub(f"set timeout=0\nset default=second\n{TWO}")
+    assert any("names none of 2" in str(event.digest) for event in log)
 
 
 def test_search_for_the_file_system_that_grub_is_on_is_measured() -> None:

@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 
 from fixtures.bzimage import build_bzimage, win_certificate
 from mrtd.boot.authenticode_signature import read_certificate, read_signatures
+from mrtd.boot.chain import Chain
 from mrtd.boot.pe import authenticode_digest
 from mrtd.boot.secure_boot import Allowed, SecureBootPolicy
+from mrtd.boot.shim import verify_with_shim
 from mrtd.errors import MalformedKernel, SpecError
 from mrtd.eventlog import EventType
 from mrtd.firmware.guids import IMAGE_SECURITY_DATABASE, guid
 from mrtd.firmware.variables import Variable, variable_data
-from mrtd.registers import Unpinned
-from tests.esp import KERNEL, of, pe_image, started, uki
+from mrtd.registers import Target, Unpinned
+from tests.esp import FACTS, KERNEL, of, pe_image, started, uki
 from tests.strategies import mutated, refused
 
 OWNER = guid("77fa9abd-0359-4d32-bd60-28f4e78f784b")
@@ -151,7 +153,8 @@ def test_dbx_goes_before_db(what: str) -> None:
 def test_each_authority_is_measured_once_and_before_its_image() -> None:
     policy = SecureBootPolicy(database((X509, CA)), b"", origin="store")
     boot = pe_image((".sdmagic", b"#### LoaderInfo: systemd-boot 257.13 ####"))
-    chain = started(boot, files={"EFI/Linux/k.efi": SIGNED}, policy=policy)
+    files = {"loader/entries/k.conf": b"linux /k.efi\n", "k.efi": SIGNED}
+    chain = started(boot, files=files, policy=policy)
     assert [e.type for e in of(chain, "pcr7")] == [EventType.EV_EFI_VARIABLE_AUTHORITY]
     types = [event.type for event in chain.recorder.events]
     assert types.index(EventType.EV_EFI_VARIABLE_AUTHORITY) < types.index(
@@ -169,6 +172,22 @@ def test_under_secure_boot_a_uki_keeps_its_command_line_and_loads_no_image() -> 
     assert not of(chain, "pcr12")
     assert not of(chain, "pcr4")
     assert started(image, options="yours").cmdline == "yours"
+
+
+@pytest.mark.parametrize(
+    ("db", "vendor", "name"),
+    [(CA, der("other", "other"), "db"), (der("other", "other"), CA, "MokListRT"),
+     (der("signer", "CA", 7), CA, None)],
+    ids=["db", "shim", "both"],
+)  # fmt: skip
+def test_what_lets_shim_start_an_image(db: bytes, vendor: bytes, name: str | None) -> None:
+    policy = SecureBootPolicy(database((X509, db)), b"", origin="store")
+    chain = Chain(Target.TPM, FACTS, policy=policy)
+    chain.vendor = vendor
+    verify_with_shim(chain, memoryview(SIGNED), "/grubx64.efi")
+    (event,) = chain.recorder.events
+    assert isinstance(event.digest, Unpinned) is (name is None)
+    assert name is None or event.description.startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize("broken", [b"", b"0", signature()[:-30], b"0\x03\x02\x01\x01"])

@@ -84,8 +84,12 @@ def test_folders_above_the_root_are_the_base_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["relative", "/a/../b", "/a//b", "/", "/a/", "/a/.", "/a\0b", "/opt/.wh.passwd"]
-)
+    "path",
+    [
+        "relative", "/a/../b", "/a//b", "/", "/a/", "/a/.", "/a\0b", "/opt/.wh.passwd",
+        "/opt/.wh.bin/a",
+    ],
+)  # fmt: skip
 def test_paths_that_mean_something_else(path: str) -> None:
     with pytest.raises(MalformedLayer):
         layer({path: Entry(b"")}, root="/opt")

@@ -122,6 +122,13 @@ def test_links_and_devices(kind: bytes) -> None:
         unpack(package_of(tarball), tarball)
 
 
+def test_a_sparse_file_has_no_exabyte_of_zeros() -> None:
+    headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(1 << 60)}
+    tarball = tar([("package/x", {"pax_headers": headers})])
+    with pytest.raises(MalformedPackage, match="no regular file"):
+        unpack(package_of(tarball), tarball)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_package_or_an_error_of_ours(data: bytes) -> None:
     for tarball in (data, gzip.compress(data)):

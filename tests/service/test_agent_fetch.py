@@ -42,7 +42,8 @@ def test_an_agent_in_a_named_network_is_asked_for_its_health() -> None:
         f"0.0.0.{0}", "255.255.255.255", "224.0.0.1", "240.0.0.1", "192.0.2.1", "::1", "::",
         "fe80::1", "fe80::1%1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:10.0.0.1",
         "::ffff:8.8.8.8", "2002:7f00:1::", "2001:0:53aa:64c:0:7fff:f5ff:fffe", "64:ff9b::a00:1",
-        "64:ff9b:1::a00:1", "2001:db8::1",
+        "64:ff9b:1::a00:1", "2001:db8::1", "fec0::1", "5f00::1", "3fff::1", "192.0.0.192",
+        "168.63.129.16", "192.88.99.1",
     ],
 )  # fmt: skip
 def test_no_address_of_a_neighbour_is_public(text: str) -> None:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from mrtd.images.status import Colour, Deployment, ImageCheck
 from mrtd.service.agent_fetch import AgentFetch
 from mrtd.service.fleet import (
     AGENTS,
+    DEPLOYMENTS,
     FORGET_SECONDS,
     SCRAPE_SECONDS,
     STALE_SECONDS,
@@ -216,6 +218,26 @@ def test_the_fleet_forgets_the_oldest_beyond_its_bound() -> None:
                     health="https://a", verdict=verdict())  # fmt: skip
     assert [agent.agent_id for agent in fleet.agents()] == ["2", "3", "4"]
     assert sorted(fleet.take_due()) == ["2", "3", "4"]
+
+
+def test_many_agents_with_many_deployments_take_bounded_memory() -> None:
+    said = {"a": ["green"] * 3, "b": ["green"] * 2}
+    several = [msgspec.structs.replace(RUNS["green"], app_name=str(n)) for n in range(9)]
+    fleet = Fleet(lambda at: health(several[: len(said[at])]), deployments=4)
+    for name in said:
+        fleet.admit(name, vm_name=name, hostname="h", public_key=name.encode(), health=name,
+                    verdict=verdict())  # fmt: skip
+        fleet.look(name)
+    assert known(fleet, "a").report is not None
+    assert "more than is kept" in known(fleet, "b").problem
+    said["a"].pop()
+    fleet.look("a")
+    fleet.look("b")
+    assert known(fleet, "b").problem == ""
+    fleet.admit("a2", vm_name="a", hostname="h", public_key=b"a", health="a", verdict=verdict())
+    said["b"] += ["green"] * 2  # what was taken by the agent that went is free again
+    fleet.look("b")
+    assert known(fleet, "b").problem == ""
 
 
 # asking
@@ -567,6 +589,7 @@ def test_the_page_says_what_the_limits_are() -> None:
     for wanted in (
         f"{COUNT_LIMIT:,}", f"{SIZE_LIMIT >> 20} MiB", f"Every {SCRAPE_SECONDS:.0f} s",
         f"{STALE_SECONDS / 60:.0f} minutes", f"{AGENTS:,} agents", f"| {CHECKS} for each answer",
+        f"{DEPLOYMENTS:,} deployments",
     ):  # fmt: skip
         assert wanted in text, wanted
 
