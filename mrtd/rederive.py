@@ -166,7 +166,10 @@ def _disks(spec: LaunchSpec, request: Request, folder: InputFolder) -> dict[str,
         name = Path(disk.path).name
         artifact = next((one for one in request.artifacts if one.name == name), None)
         if artifact is None:
-            found[disk.name] = f"disk {disk.name}: no artifact {name!r} says its digest"
+            found[disk.name] = (
+                f"disk {disk.name}: no artifact {name!r} says its digest: take what mrtd matrix "
+                f"--output writes, or a release with --artifact {name}"
+            )
             continue
         path = folder.find_sha256(artifact.size, artifact.sha256)
         text = f"disk {disk.name}: {artifact.size} bytes, SHA-256 {artifact.sha256}"

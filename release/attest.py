@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from mrtd.artifacts import artifact_of
 from mrtd.document import read_document
 from mrtd.errors import SpecError, TransportError
 from mrtd.launches import Measured, launch_of, shape_of
@@ -23,7 +24,6 @@ from mrtd.reference import (
 from mrtd.verifier.identity import SAN
 from mrtd.verifier.policy import Policy
 from release import git, publish, refusals, selfcheck, statement
-from release.assemble import artifact_of
 from release.channel import BUNDLE, Anew, Channel, History, Published, open_document
 from release.evidence import PUBLIC, Archive, archive
 from release.github import GitHubApi

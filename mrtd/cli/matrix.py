@@ -98,6 +98,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
 
 def run(arguments: argparse.Namespace) -> int:
     """Derive, print, write; the exit code."""
+    from mrtd.artifacts import boot_disks  # noqa: PLC0415
     from mrtd.cli.output import Progress  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
     from mrtd.matrix import derive_shapes, reference_values  # noqa: PLC0415
@@ -110,7 +111,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.acpi is not None:
         found = tuple(with_blobs(shape, arguments.acpi, folder) for shape in found)
     progress = Progress(quiet=arguments.quiet)
+    writes = arguments.output is not None or arguments.json
     try:
+        artifacts = boot_disks(spec, folder) if writes else ()
         matrix = derive_shapes(found, folder, measure_options(arguments), progress=progress)
     finally:
         progress.clear()
@@ -124,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
             sequence=arguments.sequence,
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ),
+        artifacts=artifacts,
     )
     _write(arguments, matrix, values)
     return _verdict(matrix, strict=arguments.strict)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from fixtures import reference
+from mrtd.artifacts import artifact_of
 from mrtd.coverage import root_hash
 from mrtd.document import RuleEntry, encode
 from mrtd.launches import Measured, launch_of, shape_of, tool
@@ -21,7 +22,6 @@ from mrtd.registers import LAUNCH_REGISTERS
 from mrtd.verifier.policy import MeasurementPolicy, Policy
 from mrtd.verifier.statement import _match, _misfit, match_launches
 from release import statement
-from release.assemble import artifact_of
 from release.selfcheck import claims_of, policy_for
 from tests.conftest import DebianParts
 from tests.lab.world import claims_of as claims_of_json
