@@ -130,13 +130,9 @@ def write_image(image: Image, inputs: Inputs, folder: Path, *, kind: str) -> Non
         ToolMissing, ToolFailed: of the programs that make disks.
     """
     from ci.images.disk import write_qcow2  # noqa: PLC0415 - only when the verb runs
+    from mrtd.cli.output import make_folder  # noqa: PLC0415
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(
-            f"cannot be made: {error.strerror}", origin=str(folder), field="--out"
-        ) from error
+    make_folder(folder, option="--out")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
         work = Path(temporary)
         image.build(inputs, work)

@@ -144,7 +144,7 @@ def _axes(arguments: argparse.Namespace) -> tuple[Axis, ...]:
 
 
 def _write(arguments: argparse.Namespace, matrix: Matrix, values: ReferenceValues) -> None:
-    from mrtd.cli.output import write_whole  # noqa: PLC0415
+    from mrtd.cli.output import make_folder, write_whole  # noqa: PLC0415
     from mrtd.document import encode  # noqa: PLC0415
     from mrtd.reference import encode_reference_values  # noqa: PLC0415
 
@@ -152,10 +152,10 @@ def _write(arguments: argparse.Namespace, matrix: Matrix, values: ReferenceValue
     if arguments.output is not None:
         write_whole(arguments.output, data)
     for one in matrix.results if arguments.documents else ():
-        _folder(arguments.documents, "--documents")
+        make_folder(arguments.documents, option="--documents")
         write_whole(arguments.documents / f"{one.shape.name}.json", encode(one.document))
     for one in matrix.results if arguments.save_acpi else ():
-        place = _folder(arguments.save_acpi / one.shape.name, "--save-acpi")
+        place = make_folder(arguments.save_acpi / one.shape.name, option="--save-acpi")
         for name, blob in one.blobs.items():
             write_whole(place / name, blob)
     if arguments.json:
@@ -198,18 +198,6 @@ def _verdict(matrix: Matrix, *, strict: bool) -> int:
                 sys.stderr.write(f"mrtd: --strict: {one.shape.name}: {name.upper()} is {what}\n")
                 code = 1
     return code
-
-
-def _folder(path: Path, option: str) -> Path:
-    from mrtd.errors import SpecError  # noqa: PLC0415
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(
-            f"cannot be made: {error.strerror}", origin=str(path), field=option
-        ) from error
-    return path
 
 
 def _values(text: str) -> tuple[str, ...]:
