@@ -106,7 +106,9 @@ def test_sections_need_room() -> None:
 def test_the_verb_lists_and_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``ci images``: a spec that can be read, beside disks that it names."""
     assert main(["images"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(IMAGES)
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(IMAGES)
+    assert max(map(len, lines)) <= 80
     built = ["images", "easyenclave-small", "kernel-efi", "--out", str(tmp_path)]
     assert main([*built, "--format", "qcow2"]) == 0
     spec = read_spec_file(tmp_path / "easyenclave-small" / "launch.toml")
