@@ -310,7 +310,9 @@ def read_spec_file(path: Path) -> LaunchSpec:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise SpecError("cannot be read: no text in UTF-8", origin=str(path), hint=_NO_SPEC) from error
+        raise SpecError(
+            "cannot be read: no text in UTF-8", origin=str(path), hint=_NO_SPEC
+        ) from error
     return read_spec(text, origin=str(path))
 
 
