@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ci.guest.addon import carry  # noqa: PLC0415 - only when the verb runs
     from ci.guest.carried import Agent, Carrier  # noqa: PLC0415
     from ci.spec_text import spec_text  # noqa: PLC0415
+    from mrtd.cli.output import make_folder  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
 
     spec = read_spec_file(arguments.spec)
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     modules = {
         f"{number:02}-{path.name}": _read(path) for number, path in enumerate(arguments.module)
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out, option="--out")
     carried = carry(
         spec,
         folder,
@@ -89,7 +90,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SpecError(f"cannot be read: {error}", origin=str(path)) from error
+        raise SpecError(f"cannot be read: {error.strerror}", origin=str(path)) from error
 
 
 def _busybox(path: Path | None) -> bytes:

@@ -5,11 +5,9 @@ Nothing is decided here: what may not be signed is said by the jobs that sign.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +15,10 @@ import msgspec
 from mrtd import __version__
 from mrtd.coverage import root_hash
 from mrtd.document import CoverageEntry, EventEntry, MeasurementDocument
-from mrtd.errors import MalformedDocument, SpecError
+from mrtd.errors import MalformedDocument
 from mrtd.eventlog import EventType
 from mrtd.launch.spec import LaunchSpec
 from mrtd.reference import (
-    Artifact,
     BitRule,
     Components,
     Confirmation,
@@ -117,26 +114,6 @@ def launch_of(
         confirmations=confirmations,
         spec=_json(document.spec),
     )
-
-
-def artifact_of(path: Path) -> Artifact:
-    """A file of the release; read piece by piece, images are large. Raises `SpecError`."""
-    if not is_name(path.name):
-        raise SpecError(
-            "its name has characters that no artifact may have",
-            origin=str(path),
-            field="--artifact",
-            hint="letters, digits and . _ + ~ : @ - are fine",
-        )
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-    except OSError as error:
-        raise SpecError(
-            f"cannot be read: {error.strerror}", origin=str(path), field="--artifact"
-        ) from error
-    return Artifact(name=path.name, sha256=digest, size=size)
 
 
 def tool() -> Tool:

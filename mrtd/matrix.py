@@ -18,7 +18,7 @@ from mrtd.errors import MrtdError, SpecError
 from mrtd.firmware.profiles import Step
 from mrtd.launch.inputs import LaunchInputs, with_blobs
 from mrtd.launch.once import Once
-from mrtd.launch.spec import DirectBoot, LaunchSpec
+from mrtd.launch.spec import DirectBoot, LaunchSpec, PayloadBoot
 from mrtd.launches import Measured, launch_of, tool
 from mrtd.measure import (
     DEFAULT_OPTIONS,
@@ -131,14 +131,14 @@ def derive_shapes(
 
 
 def reference_values(
-    matrix: Matrix, release: Release, artifacts: tuple[Artifact, ...] = ()
+    matrix: Matrix, release: Release, *, artifacts: tuple[Artifact, ...] = ()
 ) -> ReferenceValues:
     """All shapes in one document, whose release is the only one that is known.
 
     Args:
-        matrix: the shapes, derived.
-        release: whose they are.
-        artifacts: files of the release, such as the disk that boots, by name and digest.
+        matrix: what was derived.
+        release: what it is released as.
+        artifacts: files of the release, such as the disk that boots.
 
     Raises:
         MalformedDocument: a measurement document contradicts itself.
@@ -161,12 +161,17 @@ def _deriver(
     spec: LaunchSpec, folder: Path, options: MeasureOptions, progress: Progress
 ) -> Callable[[Shape], ShapeResult]:
     """What derives one shape after the other; direct boots share their files."""
+    if isinstance(spec.boot, PayloadBoot):  # td-shim: no ACPI, and no QEMU that is asked
+        return lambda shape: ShapeResult(
+            shape, to_document(measure(shape.spec, folder, options)), {}
+        )
     if isinstance(spec.boot, DirectBoot):
         _, inputs, firmware = read_launch(spec, folder, options, progress=progress)
         return _Bench(inputs, firmware, folder, options).result
 
     def alone(shape: Shape) -> ShapeResult:
-        return ShapeResult(shape, to_document(measure(shape.spec, folder, options)), {})
+        _, inputs, firmware = read_launch(shape.spec, folder, options, progress=lambda _: None)
+        return _Bench(inputs, firmware, folder, options).result(shape)
 
     return alone
 

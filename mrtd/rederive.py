@@ -170,7 +170,8 @@ def _disks(spec: LaunchSpec, request: Request, folder: InputFolder) -> dict[str,
             continue
         if artifact is None:
             found[disk.name] = (
-                f"disk {disk.name}: no artifact {name!r} says its digest (mrtd matrix --artifact)"
+                f"disk {disk.name}: no artifact {name!r} says its digest: take what mrtd matrix "
+                f"--output writes, or a release with --artifact {name}"
             )
             continue
         path = folder.find_sha256(artifact.size, artifact.sha256)

@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from mrtd.artifacts import artifact_of
 from mrtd.document import read_document
 from mrtd.errors import SpecError, TransportError
-from mrtd.launches import Measured, artifact_of, launch_of, shape_of
+from mrtd.launches import Measured, launch_of, shape_of
 from mrtd.reference import (
     BitRule,
     Launch,

@@ -23,6 +23,7 @@ from release.image_build import Built, build, read_built
 from release.image_lock import Locked, find_npm, lock
 from release.image_policy import at_hand
 from release.image_publish import Signer
+from release.image_recipe import read_folder, read_lock
 from release.image_sources import DEFAULT_CACHE, Sources
 from release.image_verify import Trusted, Verified, verify
 from release.instance import load_instance
@@ -165,11 +166,13 @@ def run(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
 
 
 def _lock(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
+    read_folder(given.folder)  # what is wrong with it is said before a program is missed
     found = lock(job, given.folder, skopeo=_skopeo(given), npm=find_npm(given.npm))
     return 0, "\n".join(_of_lock(found)) + "\n", found
 
 
 def _build(job: Job, given: argparse.Namespace) -> tuple[int, str, object]:
+    read_lock(read_folder(given.folder))  # as above
     made = build(given.folder, given.out, Sources(job, _skopeo(given), given.cache))
     write_outputs(job.environ, {"image": made.image, "digest": made.reference.digest})
     return 0, "\n".join(_of_build(made, given.out)) + "\n", made

@@ -65,7 +65,8 @@ class Probe(msgspec.Struct, frozen=True):
         verifies: whether it accepts what is signed right and refuses the rest; None if that
             could not be found out.
         key_lists: whether it reads ``keyPaths`` (rotation of keys).
-        signer_uri: whether it reads ``buildSignerURI``, so that it could enforce a workflow.
+        signer_uri: whether it reads ``buildSignerURI``, so that it could enforce a workflow; None
+            also for a program that verifies nothing.
         checks: what it was asked.
     """
 
@@ -144,12 +145,14 @@ def probe(program: Program) -> Probe:
             "the library cryptography is missing", hint="pip install 'mrtd[verifier]'"
         ) from error
     asked = {check.id: check for check in checks}
+    verifies = _all_right(checks[:4])
     return Probe(
         program=str(program.path),
         version=version,
-        verifies=_all_right(checks[:4]),
+        verifies=verifies,
         key_lists=_reads(asked["key_list"]),
-        signer_uri=_reads(asked["signer_uri"]),
+        # what accepts or refuses everything has read nothing
+        signer_uri=None if verifies is False else _reads(asked["signer_uri"]),
         checks=checks,
     )
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from fixtures.bzimage import build_bzimage
 from fixtures.easyenclave import build_image
+from mrtd.artifacts import artifact_of
 from mrtd.cli.main import main
 from mrtd.compare import Outcome
 from mrtd.errors import SpecError
 from mrtd.input_folder import InputFolder
 from mrtd.launch.spec import read_spec_file
-from mrtd.launches import artifact_of
 from mrtd.matrix import derive_shapes, reference_values
 from mrtd.measure import MeasureOptions
 from mrtd.rederive import Rederived, Request, Status, rederive
@@ -258,15 +258,15 @@ def test_a_disk_is_found_by_its_digest(tmp_path: Path) -> None:
     for number, name in enumerate(("OVMF.fd", "acpi_tables.bin", "disk.raw")):
         (tmp_path / name).rename(inputs / f"file-{number}")
     (one,) = again(
-        reference_values(matrix, RELEASE, artifacts), inputs, artifacts=artifacts
+        reference_values(matrix, RELEASE, artifacts=artifacts), inputs, artifacts=artifacts
     ).values()
     assert one.status is Status.MATCH, one.reasons
     assert one.registers["rtmr1"] is Outcome.MATCH
     (inputs / "file-2").write_bytes(build_image(uki + b"\0"))
     (one,) = again(
-        reference_values(matrix, RELEASE, artifacts), inputs, artifacts=artifacts
+        reference_values(matrix, RELEASE, artifacts=artifacts), inputs, artifacts=artifacts
     ).values()
     assert one.status is Status.NOT_CHECKED
     assert one.missing[0].startswith("disk d: ")
     (one,) = again(reference_values(matrix, RELEASE), inputs).values()
-    assert "mrtd matrix --artifact" in one.missing[0]
+    assert "mrtd matrix --output" in " ".join(one.missing[0].split())[0]

@@ -248,7 +248,7 @@ IMAGES: Final = {
         Image("uki-profiles", "UKI with two profiles; systemd-boot takes the second", _profiles),
         Image(
             "systemd-boot",
-            "systemd-boot that takes a type 1 entry; a type 2 entry beside it",
+            "systemd-boot that takes a type 1 entry; type 2 beside it",
             _systemd_boot("systemd-boot", "type1.conf"),
         ),
         Image(

@@ -126,11 +126,13 @@ def write_image(image: Image, inputs: Inputs, folder: Path, *, kind: str) -> Non
     """Write an image's disks into a folder, whole or not at all, as ``raw`` or ``qcow2``.
 
     Raises:
+        SpecError: the folder cannot be made.
         ToolMissing, ToolFailed: of the programs that make disks.
     """
     from ci.images.disk import write_qcow2  # noqa: PLC0415 - only when the verb runs
+    from mrtd.cli.output import make_folder  # noqa: PLC0415
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, option="--out")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as temporary:
         work = Path(temporary)
         image.build(inputs, work)

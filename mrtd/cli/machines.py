@@ -15,6 +15,10 @@ _VERSION_HINT: Final = (
     "or --qemu PATH names a QEMU of that very version, which is asked. Nothing is taken from the "
     "machine type, which newer versions keep, nor is anything run that the machine names"
 )
+# What is asked beside a domain or a command line
+_FACTS: Final = (
+    "vmm_version", "page_order", "phys_bits", "processor_id", "boot_disk", "disk_format",
+)  # fmt: skip
 
 
 def add_machine_options(verb: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -67,6 +71,7 @@ def read_machine(arguments: argparse.Namespace) -> tuple[MachineReading, Path]:
     from mrtd.launch.arguments import MachineReading  # noqa: PLC0415 - late, as all a verb needs
 
     if arguments.spec is not None:
+        _refuse_facts(arguments)
         from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
 
         return MachineReading(read_spec_file(arguments.spec), ()), arguments.spec.parent
@@ -87,6 +92,19 @@ def read_machine(arguments: argparse.Namespace) -> tuple[MachineReading, Path]:
         name, read = arguments.libvirt, machines.read_domain
     reading = read(_content(name), origin="stdin" if name == "-" else name, host=host)
     return reading, Path()
+
+
+def _refuse_facts(arguments: argparse.Namespace) -> None:
+    """A spec says all of it: an option that would not count is not taken."""
+    given = [f"--{name.replace('_', '-')}" for name in _FACTS if getattr(arguments, name)]
+    if given:
+        from mrtd.errors import SpecError  # noqa: PLC0415
+
+        raise SpecError(
+            f"{', '.join(given)}: not for a launch spec, which says it itself",
+            origin="command line",
+            hint="change the spec; or mrtd matrix SPEC --set KEY=VALUE tries values",
+        )
 
 
 def print_spec(reading: MachineReading, *, as_json: bool) -> None:

@@ -90,8 +90,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
     release = verb.add_argument_group("the release that the document names")
     release.add_argument(
         "--artifact", metavar="FILE", type=Path, action="append", default=[],
-        help="a file of the release, such as the disk that boots: its digest, by which "
-        "`mrtd rederive` finds it; repeatable",
+        help="a further file of the release, such as another disk: its digest, by which "
+        "`mrtd rederive` finds it; repeatable (the disk that boots is in any case)",
     )  # fmt: skip
     release.add_argument("--repository", metavar="OWNER/NAME", default="unreleased/unreleased")
     release.add_argument("--channel", metavar="REF", default="refs/heads/main")
@@ -103,9 +103,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
 
 def run(arguments: argparse.Namespace) -> int:
     """Derive, print, write; the exit code."""
+    from mrtd.artifacts import artifact_of, boot_disks  # noqa: PLC0415
     from mrtd.cli.output import Progress  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
-    from mrtd.launches import artifact_of  # noqa: PLC0415
     from mrtd.matrix import derive_shapes, reference_values  # noqa: PLC0415
     from mrtd.reference import Release  # noqa: PLC0415
     from mrtd.shapes import shapes, with_blobs  # noqa: PLC0415
@@ -116,13 +116,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.acpi is not None:
         found = tuple(with_blobs(shape, arguments.acpi, folder) for shape in found)
     progress = Progress(quiet=arguments.quiet)
+    writes = arguments.output is not None or arguments.json
     try:
+        own = boot_disks(spec, folder) if writes else ()
+        given = [artifact_of(path) for path in arguments.artifact]
+        artifacts = tuple({one.name: one for one in (*own, *given)}.values())
         matrix = derive_shapes(found, folder, measure_options(arguments), progress=progress)
     finally:
         progress.clear()
     values = reference_values(
         matrix,
-        artifacts=tuple(artifact_of(path) for path in arguments.artifact),
         release=Release(
             repository=arguments.repository,
             channel=arguments.channel,
@@ -131,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
             sequence=arguments.sequence,
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ),
+        artifacts=artifacts,
     )
     _write(arguments, matrix, values)
     return _verdict(matrix, strict=arguments.strict)
@@ -147,7 +151,7 @@ def _axes(arguments: argparse.Namespace) -> tuple[Axis, ...]:
 
 
 def _write(arguments: argparse.Namespace, matrix: Matrix, values: ReferenceValues) -> None:
-    from mrtd.cli.output import write_whole  # noqa: PLC0415
+    from mrtd.cli.output import make_folder, write_whole  # noqa: PLC0415
     from mrtd.document import encode  # noqa: PLC0415
     from mrtd.reference import encode_reference_values  # noqa: PLC0415
 
@@ -155,10 +159,10 @@ def _write(arguments: argparse.Namespace, matrix: Matrix, values: ReferenceValue
     if arguments.output is not None:
         write_whole(arguments.output, data)
     for one in matrix.results if arguments.documents else ():
-        _folder(arguments.documents, "--documents")
+        make_folder(arguments.documents, option="--documents")
         write_whole(arguments.documents / f"{one.shape.name}.json", encode(one.document))
     for one in matrix.results if arguments.save_acpi else ():
-        place = _folder(arguments.save_acpi / one.shape.name, "--save-acpi")
+        place = make_folder(arguments.save_acpi / one.shape.name, option="--save-acpi")
         for name, blob in one.blobs.items():
             write_whole(place / name, blob)
     if arguments.json:
@@ -201,18 +205,6 @@ def _verdict(matrix: Matrix, *, strict: bool) -> int:
                 sys.stderr.write(f"mrtd: --strict: {one.shape.name}: {name.upper()} is {what}\n")
                 code = 1
     return code
-
-
-def _folder(path: Path, option: str) -> Path:
-    from mrtd.errors import SpecError  # noqa: PLC0415
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpecError(
-            f"cannot be made: {error.strerror}", origin=str(path), field=option
-        ) from error
-    return path
 
 
 def _values(text: str) -> tuple[str, ...]:

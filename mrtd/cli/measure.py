@@ -137,7 +137,8 @@ def _expectation(text: str) -> Expectation:
 
     if is_value(text):
         return expectation_of_value(text)
-    return read_expectation(read_file(Path(text), key="--expect"), origin=text)
+    hint = "a measurement document, or REGISTER=VALUE or VALUE, which has 96 hex digits"
+    return read_expectation(read_file(Path(text), key="--expect", hint=hint), origin=text)
 
 
 def _compare(expected: Expectation, document: MeasurementDocument) -> Comparison:

@@ -25,6 +25,17 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
+def make_folder(path: Path, *, option: str) -> Path:
+    """The folder that an option names, made where it is not there. Raises `SpecError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            f"cannot be made: {error.strerror}", origin=str(path), field=option
+        ) from error
+    return path
+
+
 class Progress:
     """One line on a terminal that says what is being done, and is gone afterwards."""
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _READ_SIZE: Final = 1 << 20
 # Anything larger is no firmware, kernel or ACPI blob, and would be read into memory whole.
 _MAX_WHOLE: Final = 1 << 30
-_HINT: Final = "paths are relative to the spec's folder"
+_HINT: Final = (
+    "paths are relative to the spec's folder; those of a domain or command line, to the current one"
+)
 
 
 class InputFile(msgspec.Struct, frozen=True):

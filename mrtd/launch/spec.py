@@ -21,8 +21,11 @@ from mrtd.launch.options import split_option
 from mrtd.launch.size import memory_bytes
 
 SCHEMA: Final = "mrtd.launch/1"
-
-
+_MAX_BYTES: Final = 1 << 20
+_NO_SPEC: Final = (
+    "a launch spec is TOML (docs/launch-spec.md); for mrtd measure and audit, a libvirt domain is "
+    "--libvirt FILE, and a QEMU command line --qemu-cmdline FILE"
+)
 BOOT_OPTIONS: Final = ("menu", "reboot-timeout", "splash-time", "strict")
 TopologyKey = Literal[
     "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads"
@@ -290,7 +293,7 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
             hint="docs/launch-spec.md lists every key",
         ) from error
     except ValueError as error:  # of tomllib, and of int() for a number of 4300 digits
-        raise SpecError(f"not TOML: {error}", origin=origin) from error
+        raise SpecError(f"not TOML: {error}", origin=origin, hint=_NO_SPEC) from error
     check_spec(spec, origin=origin)
     return spec
 
@@ -298,10 +301,18 @@ def read_spec(text: str, *, origin: str) -> LaunchSpec:
 def read_spec_file(path: Path) -> LaunchSpec:
     """Read and check the ``launch.toml`` at ``path``. Raises `SpecError`."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)  # str() would say the path again
-        raise SpecError(f"cannot be read: {reason}", origin=str(path)) from error
+        with path.open("rb") as stream:  # of any kind: what has no end is not read to its end
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", origin=str(path)) from error
+    if len(data) > _MAX_BYTES:
+        raise SpecError(f"larger than {_MAX_BYTES} bytes", origin=str(path), hint=_NO_SPEC)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            "cannot be read: no text in UTF-8", origin=str(path), hint=_NO_SPEC
+        ) from error
     return read_spec(text, origin=str(path))
 
 

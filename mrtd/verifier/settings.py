@@ -141,11 +141,17 @@ def policy_from_environment(environment: Mapping[str, str]) -> Policy:
 def read_policy_file(path: Path) -> str:
     """The text of a policy file. Raises `PolicyError`."""
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise PolicyError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"cannot be read: {error}", origin=str(path)) from error
+        with path.open("rb") as stream:  # of any kind: what has no end is not read to its end
+            data = stream.read(_SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PolicyError(f"cannot be read: {reason}", origin=str(path)) from error
+    if len(data) > _SIZE_LIMIT:
+        raise PolicyError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyError("cannot be read: no text in UTF-8", origin=str(path)) from error
 
 
 def ignored_variables(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ def test_the_verb(
     assert answer["moves"]["rtmrs"] == ["RTMR1", "RTMR2"]
     assert main([*command, "--carrier", "initrd"]) == 2
     assert main([*command[:3], str(tmp_path)]) == 2
+    assert main([*command[:3], str(out / "launch.toml")]) == 2
 
 
 def test_a_spec_is_written_as_it_is_read(images: Images, debian: DebianParts) -> None:

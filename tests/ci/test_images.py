@@ -14,8 +14,10 @@ from ci.images.disk import Partition, add_to_fat, name_guid, write_disk, write_f
 from ci.images.pe import Section, add_sections, section_content
 from ci.system import find_program
 from fixtures.bzimage import build_bzimage
+from mrtd.cli.main import main as mrtd
 from mrtd.errors import MalformedKernel
 from mrtd.launch.spec import DiskBoot, read_spec_file
+from tests.conftest import require_tool
 from tests.disk_images import Images
 
 # Between them they take every tool: FAT, GPT, ext4, squashfs, verity.
@@ -104,7 +106,9 @@ def test_sections_need_room() -> None:
 def test_the_verb_lists_and_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``ci images``: a spec that can be read, beside disks that it names."""
     assert main(["images"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(IMAGES)
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(IMAGES)
+    assert max(map(len, lines)) <= 80
     built = ["images", "easyenclave-small", "kernel-efi", "--out", str(tmp_path)]
     assert main([*built, "--format", "qcow2"]) == 0
     spec = read_spec_file(tmp_path / "easyenclave-small" / "launch.toml")
@@ -118,3 +122,24 @@ def test_the_verb_lists_and_builds(tmp_path: Path, capsys: pytest.CaptureFixture
     other = read_spec_file(tmp_path / "kernel-efi" / "launch.toml")
     assert other.firmware.vars == "vars.fd"
     assert main(["images", "nonsense", "--out", str(tmp_path)]) == 2
+    assert main(["images", "kernel-efi", "--out", str(Path(__file__))]) == 2
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("images")
+def test_a_disk_on_many_machines_is_derived_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``mrtd matrix`` keeps what QEMU said and names the disk, so that ``rederive`` can check."""
+    qemu, spec = require_tool("qemu"), tmp_path / "uki-257" / "launch.toml"
+    built = ["images", "uki-257", "--out", tmp_path, "--format", "qcow2", "--qemu", qemu]
+    assert main([str(word) for word in built]) == 0
+    written = ["--output", tmp_path / "r.json", "--save-acpi", tmp_path / "blobs"]
+    asked = ["matrix", spec, "--vcpus", "1,2", "--qemu", qemu, *written]
+    assert mrtd([str(word) for word in asked]) == 0
+    spec.unlink()
+    (tmp_path / "uki-257" / "disk.qcow2").rename(tmp_path / "another-name")
+    capsys.readouterr()
+    checked = ["rederive", tmp_path / "r.json", tmp_path, "--acpi", tmp_path / "blobs"]
+    assert mrtd([str(word) for word in checked]) == 0
+    assert "2 launches: 2 match" in capsys.readouterr().out

@@ -129,6 +129,29 @@ def test_what_is_wrong_is_said(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--vmm-version", "10.1.0"),
+        ("--page-order", "per-page"),
+        ("--phys-bits", 46),
+        ("--processor-id", "00"),
+        ("--boot-disk", "disk0"),
+        ("--disk-format", "disk0=raw"),
+    ],
+)
+def test_what_a_spec_says_itself_is_no_option(
+    files: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, object]
+) -> None:
+    assert run("measure", files / "launch.toml", *option) == 2
+    assert f"{option[0]}: not for a launch spec" in capsys.readouterr().err
+
+
+def test_a_command_line_in_place_of_a_spec(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("measure", line(files)) == 2
+    assert "--qemu-cmdline FILE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [(), ("spec.toml", "--libvirt", "x")])
 def test_one_launch_is_measured(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]

@@ -286,3 +286,11 @@ def test_golden_rtmr0_from_the_tables_alone(
         "507b21ccfe504463c9a324a440e19707ef84e03663cf6c6013540ce79131f967"
         "5a7852cfa65303d931c2a79389ffff49"
     )
+
+
+@pytest.mark.parametrize("text", ["mrtd=00", "none.json"])
+def test_what_can_be_expected_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert main(["measure", str(Launch().write(tmp_path)), "--expect", text]) == 2
+    assert "REGISTER=VALUE" in capsys.readouterr().err

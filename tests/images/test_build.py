@@ -158,7 +158,7 @@ def test_base_image_of_another_platform(lab: ImageLab) -> None:
 def test_without_a_lock(lab: ImageLab) -> None:
     shop = Workshop.make(lab)
     (shop.folder / "lock.json").unlink()
-    ran = shop.build()
+    ran = shop.build("--skopeo", "/nowhere/skopeo")  # the folder first: programs come later
     assert ran.code == 2
     assert f"python -m release image lock {shop.folder}" in ran.err
 

@@ -320,8 +320,13 @@ def test_a_folder_is_no_spec(tmp_path: Path) -> None:
 def test_a_spec_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "launch.toml"
     path.write_bytes(MINIMAL.encode("utf-16"))
-    with pytest.raises(SpecError, match=r"cannot be read: .*utf-8"):
+    with pytest.raises(SpecError, match=r"cannot be read: .*UTF-8"):
         read_spec_file(path)
+
+
+def test_a_file_without_an_end_is_no_spec() -> None:
+    with pytest.raises(SpecError, match="larger than"):
+        read_spec_file(Path("/dev/zero"))
 
 
 def test_a_binary_file_is_no_spec(tmp_path: Path) -> None:

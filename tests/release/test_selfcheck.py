@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from fixtures import reference
+from mrtd.artifacts import artifact_of
 from mrtd.coverage import root_hash
 from mrtd.document import RuleEntry, encode
-from mrtd.launches import Measured, artifact_of, launch_of, shape_of, tool
+from mrtd.launches import Measured, launch_of, shape_of, tool
 from mrtd.reference import ReferenceValues, read_reference_values
 from mrtd.registers import LAUNCH_REGISTERS
 from mrtd.verifier.policy import MeasurementPolicy, Policy

@@ -83,6 +83,7 @@ def test_it_says_the_same_to_programs() -> None:
         ([], IDS | {"DD_TRUSTED_ROOT": "missing"}, ["missing", "cannot be read"]),
         ([], IDS | {"DD_TRUSTED_POLICY": "missing"}, ["missing", "cannot be read"]),
         (["--policy", "missing"], IDS, ["missing", "cannot be read"]),
+        (["--policy", "/dev/zero"], IDS, ["/dev/zero", "more than 1048576 bytes"]),
         (["--listen", "0.0.0.0:0"], IDS, ["others can reach", "--allow-remote"]),
         (["--listen", "localhost:0"], IDS, ["is no address", "127.0.0.1:8081"]),
         (["--socket", "/nowhere/s"], IDS, ["no such folder"]),

@@ -254,6 +254,7 @@ def test_controls_are_negative_and_positive(
     program.chmod(0o755)
     got, report = run("probe", "--skopeo", str(program))
     assert (got, report["verifies"]) == (code, verifies)
+    assert report["signer_uri"] is None  # what accepts or refuses everything has read nothing
 
 
 def test_a_build_that_reads_the_workflow_is_told(whole: Rendered, tmp_path: Path) -> None:
@@ -261,14 +262,14 @@ def test_a_build_that_reads_the_workflow_is_told(whole: Rendered, tmp_path: Path
     program = tmp_path / "skopeo"
     program.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && exit 0\n'
-        "if grep -q buildSignerURI policy.json; then\n"
-        "    echo 'Source image rejected: missing annotation' >&2; exit 1\nfi\n"
-        f'exec {tmp_path / "real"} "$@"\n',
+        "reject() { echo 'Source image rejected: missing annotation' >&2; exit 1; }\n"
+        "grep -q buildSignerURI policy.json && reject\n"
+        "grep -q sigstoreSigned policy.json || reject\n"
+        "grep -q keyPaths policy.json || ! grep -q other.pub policy.json || reject\n"
+        'case "$*" in *unsigned*) reject ;; esac\n',
         encoding="utf-8",
     )
     program.chmod(0o755)
-    (tmp_path / "real").write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
-    (tmp_path / "real").chmod(0o755)
     assert run("probe", "--skopeo", str(program))[1]["signer_uri"] is True
     _, report = run("lint", str(whole.policy), "--skopeo", str(program))
     assert "info workflow_enforceable" in ids(report)
