@@ -182,6 +182,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.verifier")
     session.run("python", "-m", "benchmarks.service")
     session.run("python", "-m", "benchmarks.fleet")
+    session.run("python", "-m", "benchmarks.scale")
     qemu = CACHE / "parts" / "qemu-backports" / "qemu-system-x86_64"
     options = ["--qemu", str(qemu)] if qemu.exists() else []
     session.run("python", "-m", "benchmarks.qtest_dump", *options, *session.posargs)
