@@ -6,7 +6,8 @@ prints the table that docs/scale.md quotes: the seed is fixed, so it prints the 
 
 An agent gets a token, waiting in line where the limit of Trust Authority is reached (the best case:
 no try is lost), and registers with a replica that a balancer picks. A replica looks a launch and
-the channel's revocations up unless it knows them, as often as its cache and its budget allow. What is not modelled: time on the network and in processors, failures, bundles' hosts.
+the channel's revocations up unless it knows them, as often as its cache and its budget
+allow. What is not modelled: time on the network and in processors, failures, bundles' hosts.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Case(NamedTuple):
         tokens: of Trust Authority; False: quotes, verified by the control plane itself.
         per_hour: ``lookup.requests_per_hour`` of each replica.
         soft: ``cache.soft_seconds``.
+        shared: a cache between the replicas has the lists of launches (`mrtd.verifier.shared`).
     """
 
     agents: int
@@ -57,6 +59,7 @@ class Case(NamedTuple):
     tokens: bool = True
     per_hour: int = _LOOKUP.requests_per_hour
     soft: float = _CACHE.soft_seconds
+    shared: bool = False
 
 
 class Outcome(NamedTuple):
@@ -88,14 +91,24 @@ CASES: Final = (
     Case(
         1_000_000, 200, 20, how="quotes, budget/20, 2 h", tokens=False, per_hour=_SPLIT, soft=7200
     ),
+    Case(
+        1_000_000,
+        200,
+        20,
+        how="quotes, budget/20, cache",
+        tokens=False,
+        per_hour=_SPLIT,
+        shared=True,
+    ),
 )
 
 
 class Replica:
-    """What one replica knows, and may ask."""
+    """What one replica knows, and may ask; ``cache``: what all of them share, if they do."""
 
-    def __init__(self, case: Case, clock: Clock) -> None:
+    def __init__(self, case: Case, clock: Clock, cache: dict[int, float]) -> None:
         self._known: dict[int, float] = {}
+        self._cache = cache if case.shared else {}
         self._soft, self._now = case.soft, clock.steady
         self._budget = Budget(case.per_hour, _LOOKUP.reserve_percent, clock)
         self.asked = self.stale = False
@@ -106,10 +119,15 @@ class Replica:
         self.asked = self.stale = False
         if at is not None and now - at < self._soft:
             return True
+        read = self._cache.get(digest)
+        if read is not None and now - read < self._soft and digest != _REVOCATIONS:
+            self._known[digest] = now
+            return True
         # as mrtd.verifier.attestations: what was attested has all of the reserve, new images half
         priority = 1.0 if at is not None or digest == _REVOCATIONS else 0.5
         if self._budget.take(priority=priority) is None:
             self.asked, self._known[digest] = True, now
+            self._cache[digest] = now
             return True
         self.stale = at is not None and now - at < _CACHE.hard_seconds
         return self.stale
@@ -120,7 +138,8 @@ def simulate(case: Case, seed: int = _SEED) -> Outcome:
     chance = random.Random(seed)  # noqa: S311 - a simulation
     now = [0.0]
     clock = Clock(wall=lambda: now[0], steady=lambda: now[0])
-    replicas = [Replica(case, clock) for _ in range(case.replicas)]
+    cache: dict[int, float] = {}
+    replicas = [Replica(case, clock, cache) for _ in range(case.replicas)]
     weights = list(accumulate(1 / rank for rank in range(1, case.launches + 1)))
     launches = chance.choices(range(case.launches), cum_weights=weights, k=case.agents)
     hours: Counter[int] = Counter()

@@ -38,8 +38,8 @@ def test_the_page_names_the_limits_and_defaults_that_hold() -> None:
     assert f"A nonce lives {Limits().nonce_seconds} seconds" in PLAIN
     assert f"{ITA_REQUESTS * DAY / ITA_SECONDS:,.0f} tokens a day" in PLAIN
     each_hour = HOUR / cache.soft_seconds
-    assert f"(200 + 20) x {each_hour:.0f} = {220 * each_hour:,.0f} times an hour" in PLAIN
-    assert f"up to {20 * 201 * each_hour:,.0f}." in PLAIN
+    assert f"(200 + 20) x {each_hour:.0f} = {220 * each_hour:,.0f} requests an hour" in PLAIN
+    assert f"instead of up to {20 * 201 * each_hour:,.0f} (" in PLAIN
     # one process stays inside GitHub's limit even in its first hour, two do not
     assert 2 * lookup.requests_per_hour <= GITHUB_PER_HOUR < 4 * lookup.requests_per_hour
 
