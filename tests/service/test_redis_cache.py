@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from fixtures import reference
+from mrtd.cli.main import main
 from mrtd.errors import PolicyError
 from mrtd.service.redis_cache import (
     ADDRESS,
@@ -32,6 +33,7 @@ from tests.lab.identity import REPOSITORY_ID
 from tests.lab.web import make_certificate
 from tests.lab.world import LAUNCH, ONCE_EACH, REVOCATIONS, World, claims_of
 from tests.processes import wait_for
+from tests.service.processes import serve
 
 REVOKING: Final = reference.revoking(reference.revocation("launch", LAUNCH))
 
@@ -273,3 +275,24 @@ def test_addresses_that_are_refused(address: str) -> None:
 def test_without_an_address_nothing_is_shared() -> None:
     assert shared_cache({}, repository_id="1") is None
     assert shared_cache({ADDRESS: ""}, repository_id="1") is None
+
+
+def test_serve_says_what_is_wrong_and_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DD_TRUSTED_REPO_ID", "1")
+    monkeypatch.setenv("DD_TRUSTED_OWNER_ID", "2")
+    monkeypatch.setenv(ADDRESS, "redis://user:hunter2@127.0.0.1")
+    assert main(["serve", "--listen", "127.0.0.1:0"]) == 2
+    said = capsys.readouterr()
+    assert f"{ADDRESS}: has a password in it, which belongs into {PASSWORD}" in said.err
+    assert "hunter2" not in said.err + said.out
+
+
+def test_serve_starts_without_its_cache(tmp_path: Path) -> None:
+    more = {ADDRESS: f"unix:{tmp_path}/nobody", PASSWORD: "hunter2"}
+    with serve("--listen", "127.0.0.1:0", path=None, **more) as running:
+        assert running.ask("GET", "/healthz").status == 200
+        code, log = running.stop()
+    assert code == 0
+    assert "hunter2" not in str(log)
