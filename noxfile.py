@@ -85,7 +85,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests without a network; arguments after ``--`` go to pytest."""
     _install(session, "test", extras="ci,service")
     session.run("python", "-m", "ci.system", "qemu", "swtpm", "tpm2", "busybox", "cpio")
-    session.run("python", "-m", "ci.system", "dash", "shellcheck", "registry", "npm")
+    session.run("python", "-m", "ci.system", "dash", "shellcheck", "registry", "npm", "redis")
     session.run("python", "-m", "ci.system", "qemu-img", "sgdisk", "mkfs.vfat", "mkfs.ext4")
     session.run("python", "-m", "ci.system", "mtools", "veritysetup", "mksquashfs")
     session.run("python", "-m", "ci.system", "debugfs", "sbsign")
@@ -182,6 +182,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.verifier")
     session.run("python", "-m", "benchmarks.service")
     session.run("python", "-m", "benchmarks.fleet")
+    session.run("python", "-m", "benchmarks.scale")
     qemu = CACHE / "parts" / "qemu-backports" / "qemu-system-x86_64"
     options = ["--qemu", str(qemu)] if qemu.exists() else []
     session.run("python", "-m", "benchmarks.qtest_dump", *options, *session.posargs)

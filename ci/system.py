@@ -41,6 +41,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "chromium": Tool("chromium", "chromium"),
     "npm": Tool("npm", "npm"),
     "registry": Tool("docker-registry", "docker-registry"),
+    "redis": Tool("redis-server", "redis-server"),
     "wrk": Tool("wrk", "wrk"),
     "qemu-img": Tool("qemu-img", "qemu-utils"),
     "sgdisk": Tool("sgdisk", "gdisk"),

@@ -15,6 +15,7 @@ VERBS: Final = {
     "measure": "derive MRTD and RTMR0-2 of a launch spec",
     "matrix": "derive a launch on many shapes of machine, at once",
     "inspect": "show what a firmware or kernel file is",
+    "merge": "join the documents of several jobs, unless they disagree",
     "evidence": "collect, pack, show and redact evidence of a boot",
     "compare": "compare expected and observed measurements, event by event",
     "diff": "say which input moved which register, from A to B",

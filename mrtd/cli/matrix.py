@@ -13,7 +13,7 @@ from mrtd.cli.sides import add_qemu, measure_options
 if TYPE_CHECKING:
     from mrtd.matrix import Matrix
     from mrtd.reference import ReferenceValues
-    from mrtd.shapes import Axis
+    from mrtd.shapes import Axis, Shape
 
 _DESCRIPTION: Final = """\
 Derive a launch on every shape of machine that it runs on, all of them at once:
@@ -33,6 +33,10 @@ examples:
   mrtd matrix launch.toml --vcpus 2,4 --save-acpi blobs
   mrtd matrix launch.toml --vcpus 2,4 --acpi blobs
                                   keep what QEMU says, and derive without QEMU
+  mrtd matrix launch.toml --vcpus 1,2,4,8 --memory 2G,4G,16G --plan --jobs 4
+                                  no figures: the job matrix of GitHub Actions,
+                                  whose jobs run the same with --part 1/4 ...
+                                  and whose documents mrtd merge joins
   mrtd matrix launch.toml --memory 2G,8G --set machine.cpu=host \\
       --set machine.cpu=Haswell,+avx2
                                   a further axis: one --set for each value
@@ -87,6 +91,14 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
         "--vars", metavar="FILE", type=Path,
         help="variable store to put in front of a firmware that holds the code only",
     )  # fmt: skip
+    several = verb.add_argument_group("over several jobs")
+    several.add_argument(
+        "--plan", action="store_true", help="print the job matrix, and derive nothing"
+    )
+    several.add_argument("--jobs", metavar="N", type=_jobs, help="of the plan, at most; default 20")
+    several.add_argument(
+        "--part", metavar="I/N", type=_part, help="derive the shapes of this job of the plan only"
+    )
     release = verb.add_argument_group("the release that the document names")
     release.add_argument(
         "--artifact", metavar="FILE", type=Path, action="append", default=[],
@@ -103,16 +115,22 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser], summary: 
 
 def run(arguments: argparse.Namespace) -> int:
     """Derive, print, write; the exit code."""
+    _check_parts(arguments)
     from mrtd.artifacts import artifact_of, boot_disks  # noqa: PLC0415
     from mrtd.cli.output import Progress  # noqa: PLC0415
     from mrtd.launch.spec import read_spec_file  # noqa: PLC0415
     from mrtd.matrix import derive_shapes, reference_values  # noqa: PLC0415
+    from mrtd.plan import part_of  # noqa: PLC0415
     from mrtd.reference import Release  # noqa: PLC0415
     from mrtd.shapes import shapes, with_blobs  # noqa: PLC0415
 
     spec = read_spec_file(arguments.spec)
     folder = arguments.spec.parent
     found = shapes(spec, _axes(arguments), origin=str(arguments.spec))
+    if arguments.plan:
+        return _print_plan(found, arguments)
+    if arguments.part is not None:
+        found = part_of(found, arguments.part)
     if arguments.acpi is not None:
         found = tuple(with_blobs(shape, arguments.acpi, folder) for shape in found)
     progress = Progress(quiet=arguments.quiet)
@@ -138,6 +156,32 @@ def run(arguments: argparse.Namespace) -> int:
     )
     _write(arguments, matrix, values)
     return _verdict(matrix, strict=arguments.strict)
+
+
+def _check_parts(arguments: argparse.Namespace) -> None:
+    """Options that say nothing together. Raises `SpecError`."""
+    from mrtd.errors import SpecError  # noqa: PLC0415
+
+    derived = {
+        "--part": arguments.part,
+        "--output": arguments.output,
+        "--documents": arguments.documents,
+        "--save-acpi": arguments.save_acpi,
+    }
+    useless = [name for name, value in derived.items() if value is not None]
+    if arguments.plan and useless:
+        raise SpecError("--plan derives nothing", origin="options", field=useless[0])
+    if arguments.jobs is not None and not arguments.plan:
+        raise SpecError("is for --plan; --part names its own", origin="options", field="--jobs")
+
+
+def _print_plan(found: tuple[Shape, ...], arguments: argparse.Namespace) -> int:
+    """JSON in one line: with ``--json`` as well, there is nothing else to say."""
+    from mrtd.plan import DEFAULT_JOBS, encode_plan, plan  # noqa: PLC0415
+
+    made = plan(found, arguments.jobs or DEFAULT_JOBS)
+    sys.stdout.write(encode_plan(made).decode() + "\n")
+    return 0
 
 
 def _axes(arguments: argparse.Namespace) -> tuple[Axis, ...]:
@@ -219,3 +263,20 @@ def _setting(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def _jobs(text: str) -> int:
+    from mrtd.plan import JOB_LIMIT  # noqa: PLC0415
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= JOB_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1 to {JOB_LIMIT}")
+    return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    from mrtd.plan import read_part  # noqa: PLC0415
+
+    try:
+        return read_part(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -31,7 +31,8 @@ _EPILOG: Final = """\
 settings: DD_TRUSTED_REPO_ID and DD_TRUSTED_OWNER_ID have to be set, here or in
 the policy; others of docs/policy.md may be. DD_GITHUB_TOKEN (or GITHUB_TOKEN)
 is for lookups, which GitHub allows only 60 times an hour without one. DD_OWNER
-and DD_ENV name the fleet of --reference-cp.
+and DD_ENV name the fleet of --reference-cp. DD_SHARED_CACHE (redis://..., or
+unix:/PATH) lets replicas share what GitHub lists: docs/scale.md
 
 examples:
   gh api repos/devopsdefender/dd --jq '.id, .owner.id'        the two ids
@@ -121,6 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from mrtd.service.app import make_app  # noqa: PLC0415 - heavy
     from mrtd.service.limits import Limits  # noqa: PLC0415
     from mrtd.service.logs import Log  # noqa: PLC0415
+    from mrtd.service.redis_cache import shared_cache  # noqa: PLC0415
     from mrtd.service.reference_cp import ReferenceControlPlane  # noqa: PLC0415
     from mrtd.service.server import serve  # noqa: PLC0415
     from mrtd.service.service import Service  # noqa: PLC0415
@@ -135,6 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
         limits=Limits(in_flight=arguments.max_in_flight),
         allow_unbound=arguments.binding == "none",
         github_token=environment.get("DD_GITHUB_TOKEN") or environment.get("GITHUB_TOKEN") or None,
+        shared=shared_cache(environment, repository_id=policy.identity.repository_id),
     )
     kind = (
         ReferenceControlPlane(

@@ -17,6 +17,7 @@ from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch
 from mrtd.verifier.nonce import Nonces
 from mrtd.verifier.policy import Policy
+from mrtd.verifier.shared import BundleCache
 from mrtd.verifier.trust_root import TrustRoot
 from mrtd.verifier.verdict import Verdict
 from mrtd.verifier.verifier import Verifier
@@ -37,6 +38,7 @@ class Service:
         clock: of the verifier.
         github_token: for lookups.
         trust_root: of the verifier; by default as the policy says.
+        shared: lists of bundles that replicas share; none by default.
 
     Attributes:
         verifier: decides.
@@ -60,6 +62,7 @@ class Service:
         clock: Clock | None = None,
         github_token: str | None = None,
         trust_root: TrustRoot | None = None,
+        shared: BundleCache | None = None,
     ) -> None:
         self.policy, self.log, self.allow_unbound = policy, log, allow_unbound
         self.limits = limits or Limits()
@@ -73,6 +76,7 @@ class Service:
             github_token=github_token,
             trust_root=trust_root,
             nonces=self.nonces,
+            shared=shared,
         )
         self._ends: list[Callable[[], None]] = []
         self.workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="mrtd-service")

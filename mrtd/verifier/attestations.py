@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -22,8 +22,9 @@ from mrtd.verifier.clock import Clock
 from mrtd.verifier.identity import check_identity
 from mrtd.verifier.judgement import Candidate
 from mrtd.verifier.ledger import Ledger
-from mrtd.verifier.lookup import Found, Lookup
+from mrtd.verifier.lookup import AskGitHub, FolderLookup, Found, Lookup
 from mrtd.verifier.policy import Policy
+from mrtd.verifier.shared import BundleCache, SharedLists
 from mrtd.verifier.sources import is_about
 from mrtd.verifier.statement import read_signed
 from mrtd.verifier.store import Storage
@@ -41,20 +42,6 @@ class OpenBundle(Protocol):
 
     def open(self, bundle: bytes, *, now: datetime) -> Opened:
         """Verify a bundle; never raises."""
-
-
-class AskGitHub(Protocol):
-    """Looks a digest up; never raises."""
-
-    def __call__(self, digest: str, *, priority: float) -> Lookup:
-        """Look a digest up."""
-
-
-class FolderLookup(Protocol):
-    """Reads the operator's folder; never raises."""
-
-    def __call__(self) -> Lookup:
-        """All bundles in it."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -105,6 +92,7 @@ class Attestations:
         ask: GitHub; None if it is never asked.
         folder: bundles of the operator's folder; None without one.
         store: for bundles across restarts; None for none.
+        shared: lists that other replicas have read; None for none.
     """
 
     def __init__(
@@ -117,7 +105,10 @@ class Attestations:
         ledger: Ledger,
         store: Storage | None,
         clock: Clock,
+        shared: BundleCache | None = None,
     ) -> None:
+        if ask is not None and shared is not None:
+            ask = SharedLists(policy, ask=ask, cache=shared, genuine=self._genuine)
         self._policy, self._opener, self._ask, self._folder = policy, opener, ask, folder
         self._ledger, self._store, self._clock = ledger, store, clock
         entries, self._hard = policy.cache.entries, policy.cache.hard_seconds
@@ -327,6 +318,10 @@ class Attestations:
                 sequence = candidate.values.release.sequence
                 self._store.put(candidate.digest, sequence, found.bundle)
         return msgspec.structs.replace(candidate, source=found.source)
+
+    def _genuine(self, found: Found) -> bool:
+        now = datetime.fromtimestamp(self._clock.wall(), UTC)
+        return self._open(found, now).values is not None
 
     def _remember(self, candidate: Candidate) -> None:
         """Keep a genuine candidate, and what it says."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -41,6 +41,20 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     retry_after: float | None = None
     source: str = "GitHub"
+
+
+class AskGitHub(Protocol):
+    """Looks a digest up; never raises."""
+
+    def __call__(self, digest: str, *, priority: float) -> Lookup:
+        """Look a digest up."""
+
+
+class FolderLookup(Protocol):
+    """Reads the operator's folder; never raises."""
+
+    def __call__(self) -> Lookup:
+        """All bundles in it."""
 
 
 class Peeked(NamedTuple):

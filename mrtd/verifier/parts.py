@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from mrtd.verifier.attestations import FolderLookup, OpenBundle
+from mrtd.verifier.attestations import OpenBundle
 from mrtd.verifier.bundle import LateSigstore
 from mrtd.verifier.clock import Clock
 from mrtd.verifier.fetch import Fetch
 from mrtd.verifier.github import GitHubLookup
+from mrtd.verifier.lookup import FolderLookup
 from mrtd.verifier.policy import Policy
 from mrtd.verifier.sources import directory_bundles
 from mrtd.verifier.store import BundleStore

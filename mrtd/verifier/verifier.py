@@ -21,6 +21,7 @@ from mrtd.verifier.ledger import Ledger
 from mrtd.verifier.nonce import Nonces, TokenMemory
 from mrtd.verifier.parts import folder_of, lookup_of, opener_of, root_of, store_of
 from mrtd.verifier.policy import Policy
+from mrtd.verifier.shared import BundleCache
 from mrtd.verifier.store import Storage
 from mrtd.verifier.td import check_td
 from mrtd.verifier.token import CheckedToken, check_token
@@ -55,6 +56,7 @@ class Verifier:
         opener: verifies bundles; by default sigstore, or ``gh`` for a private repository.
         nonces: issued and consumed; give one to share it.
         storage: keeps bundles across restarts; by default the folder of the policy.
+        shared: lists of bundles that replicas share; none by default.
 
     Attributes:
         counters: how often what happened since start, by name.
@@ -75,6 +77,7 @@ class Verifier:
         opener: OpenBundle | None = None,
         nonces: Nonces | None = None,
         storage: Storage | None = None,
+        shared: BundleCache | None = None,
     ) -> None:
         self.policy = policy
         self.clock = clock or Clock()
@@ -99,6 +102,7 @@ class Verifier:
             ledger=self.ledger,
             store=storage or store_of(policy),
             clock=self.clock,
+            shared=shared,
         )
 
     def verify_registration(
