@@ -128,6 +128,10 @@ def derive(
         order = build.page_order
         mrtd = once(("MRTD", order), lambda: Background(lambda: fold(build, firmware.image)))
     started = _started(spec, inputs, firmware, target, fw_cfg, once=once)
+    if firmware.variables and isinstance(spec.boot, DirectBoot):
+        from mrtd.start.stored_variables import with_stored_variables  # noqa: PLC0415 - few have
+
+        started = with_stored_variables(started, firmware, target)
     cfv = once("CFV", lambda: _cfv_digest(firmware))
     log = _firmware_log(spec, inputs, firmware, target, started=started, cfv=cfv, fw_cfg=fw_cfg)
     if target is Target.TPM or firmware.profile.cc:

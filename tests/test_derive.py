@@ -256,3 +256,30 @@ def test_cpu_signature_pins_rtmr0_of_new_firmware(tmp_path: Path, debian: Debian
     assert isinstance(one, Exact)
     assert isinstance(other, Exact)
     assert one != other
+
+
+def with_stored(folder: Path, *variables: Variable) -> Derivation:
+    firmware = build_tdvf(modules=[*MODULES], variables=[*variables], bfv_size=0x8000)
+    return derived(folder, Launch(files={"OVMF.fd": firmware}))
+
+
+def unpinned(derivation: Derivation) -> set[str]:
+    return {str(name) for name, rule in derivation.registers.rules if isinstance(rule, Unpinned)}
+
+
+@pytest.mark.parametrize("name", ["DriverOrder", "BootNext", "SysPrepOrder"])
+def test_what_the_store_starts_before_the_kernel_is_not_derived(tmp_path: Path, name: str) -> None:
+    found = with_stored(tmp_path, Variable(GLOBAL, name, b"\x01\0"))
+    assert unpinned(found) == {"rtmr0", "rtmr1", "rtmr2"}
+    rule = found.registers[RegisterName.RTMR2]
+    assert isinstance(rule, Unpinned)
+    assert name in rule.reason
+
+
+def test_stored_boot_options_beside_a_kernel_are_not_derived(tmp_path: Path) -> None:
+    found = with_stored(tmp_path, Variable(GLOBAL, "BootOrder", b"\x01\0"))
+    assert unpinned(found) == {"rtmr0"}
+
+
+def test_other_stored_variables_leave_a_direct_boot_as_it_is(tmp_path: Path) -> None:
+    assert unpinned(with_stored(tmp_path, Variable(GLOBAL, "PK", b""))) == set()

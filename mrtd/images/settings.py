@@ -199,9 +199,11 @@ def read_images(text: str, *, origin: str) -> ImageSettings:
 def read_images_file(path: Path) -> ImageSettings:
     """Read and check the ``images.toml`` at ``path``. Raises `ImagesError`."""
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
+        with path.open("rb") as stream:  # of any kind: what has no end is not read to its end
+            data = stream.read(_SIZE_LIMIT + 1)
+        if len(data) > _SIZE_LIMIT:
             raise ImagesError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
     except OSError as error:
         raise ImagesError(f"cannot be read: {error.strerror}", origin=str(path)) from error
     except ValueError as error:

@@ -24,6 +24,7 @@ from mrtd.start.exit_flush import exit_flushed
 from mrtd.start.facts import machine_facts
 from mrtd.start.machine_devices import BootDevices, boot_devices
 from mrtd.start.started import PLAIN_HEADER, UNKNOWN_KERNEL, Started
+from mrtd.start.stored_variables import ANY_PCR
 
 if TYPE_CHECKING:
     from mrtd.disk import Disk, FatVolume
@@ -37,8 +38,6 @@ REMOVABLE_MEDIA: Final = "/EFI/BOOT/BOOTX64.EFI"
 
 # edk2 OvmfPkg PlatformBdsRestoreNvVarsFromHardDisk: where variables go that have no flash
 _SAVED: Final = "NvVars"
-# All that a driver or an application can extend
-_ANY: Final = (1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 14)
 
 
 def disk_boot(
@@ -80,7 +79,7 @@ def disk_boot(
             chain.unknown((4, 5), reason, f"disk {before}")
         if decided := started_before(firmware.variables):
             reason = f"what the firmware makes of the stored {', '.join(decided)} is not derived"
-            chain.unknown(_ANY, reason, "variable store")
+            chain.unknown(ANY_PCR, reason, "variable store")
         path, arguments = _what_boots(boot, option)
         chain.run_file(esp.files, path, arguments)
         if chain.ended and chain.entry is not None:

@@ -115,9 +115,10 @@ def load_trust_root(file: Path | None = None) -> TrustRoot:
     """
     path = _embedded() if file is None else file
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
+        with path.open("rb") as stream:  # of any kind: what has no end is not read to its end
+            raw = stream.read(_SIZE_LIMIT + 1)
+        if len(raw) > _SIZE_LIMIT:
             raise TrustRootError(f"more than {_SIZE_LIMIT} bytes", origin=str(path))
-        raw = path.read_bytes()
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError as error:
         raise TrustRootError(f"cannot be read: {error.strerror}", origin=str(path)) from error

@@ -14,6 +14,7 @@ import pytest
 
 from mrtd.cli import trust
 from mrtd.cli.main import main
+from mrtd.errors import TrustRootError
 from mrtd.verifier.trust_root import KNOWN, load_trust_root
 from tests.lab.identity import OWNER_ID, REPOSITORY_ID
 from tests.lab.instance import Instance, default_instance
@@ -169,6 +170,11 @@ def test_what_is_no_root_is_bad_input(
     output.write_bytes(content)
     assert main(["trust", "show", "--file", str(output)]) == 2
     assert "is no trusted root" in capsys.readouterr().err
+
+
+def test_a_root_without_an_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(TrustRootError, match="more than"):
+        load_trust_root(Path("/dev/zero"))
 
 
 def test_times_without_a_zone_are_refused(output: Path) -> None:

@@ -130,3 +130,8 @@ def test_the_schema_is_published() -> None:
     assert SCHEMAS["images.schema.json"] is ImageSettings
     published = (folder / "images.schema.json").read_text(encoding="utf-8")
     assert published == schema_text(ImageSettings)
+
+
+def test_a_file_without_an_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ImagesError, match="more than"):
+        read_images_file(Path("/dev/zero"))
