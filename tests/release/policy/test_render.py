@@ -227,7 +227,7 @@ NEW_LOG = {"rawBytes": "bmV3", "keyDetails": "PKIX_ED25519"}
 # What knows the field rejects the image, and not the policy.
 KNOWS = """\
 #!/bin/sh
-grep -q buildSignerURI policy.json 2>/dev/null || exit 0
+grep -q buildSignerURI policy.json 2>/dev/null || exec {skopeo} "$@"
 echo 'Source image rejected: missing annotation' >&2
 exit 1
 """
@@ -252,7 +252,7 @@ def test_podman_enforces_the_workflow_where_it_can(rendered: Rendered, skopeo: P
     assert rendered.render(text, "--skopeo", str(skopeo)) == 1  # no release reads it
     assert not rendered.policy.exists()
     program = rendered.folder / "skopeo"
-    program.write_text(KNOWS, encoding="utf-8")
+    program.write_text(KNOWS.format(skopeo=skopeo), encoding="utf-8")
     program.chmod(0o755)
     assert rendered.render(text, "--skopeo", str(program)) == 0
     path = rendered.policy / "policy.json"
